@@ -1,0 +1,1 @@
+"""The networks: one file per row of the comparison, each with one function `build`."""

@@ -1,0 +1,23 @@
+"""More complex CNN: the simple CNN with a third, wider convolution and pooling block."""
+
+import keras
+from keras import layers
+
+
+def build(*, dropout: float) -> keras.Model:
+    """Map (N, 32, 32, 3) float32 in [0, 1] to (N, 10) class probabilities; 98,378 parameters."""
+    return keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(128, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            layers.Dropout(dropout),
+            layers.Dense(10, activation="softmax"),
+        ],
+        name="complex_cnn",
+    )

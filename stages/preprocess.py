@@ -1,0 +1,75 @@
+"""Turn the archive into arrays that later stages memory-map.
+
+Reads data/cifar-10-python.tar.gz. Writes data/{train,validation,test}/, each with `x.npy`,
+(N, 32, 32, 3) float32 in [0, 1], and `y.npy`, (N, 10) float32 one-hot labels.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from stages.support import archive, params, paths
+from stages.support.files import replacing
+
+os.environ.setdefault("KERAS_BACKEND", "numpy")  # to_categorical needs no backend that computes
+from keras.utils import to_categorical  # noqa: E402
+
+
+def splits(pictures_per_batch: int, validation_split: float) -> dict[Path, tuple[int, int]]:
+    """Each split's first and last row + 1 of the archive's pictures, test pictures last.
+
+    Validation gets the last part of the training pictures, rounded as `Model.fit` rounds it.
+    """
+    total = pictures_per_batch * len(archive.TRAIN_BATCHES)
+    train = math.floor(total * (1 - validation_split))
+    if not 0 < train < total:
+        raise params.StageError(
+            f"params.yaml: validation_split: {validation_split}: leaves training or validation "
+            f"empty; of {total} pictures each needs at least one"
+        )
+    test_end = total + pictures_per_batch
+    return {
+        paths.TRAIN: (0, train),
+        paths.VALIDATION: (train, total),
+        paths.TEST: (total, test_end),
+    }
+
+
+def prepared(path: Path, pictures: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Give (first row, x (N, 32, 32, 3) float32 in [0, 1], y (N, 10) float32) batch by batch."""
+    for name, images, labels in archive.read_batches(path, pictures):
+        first = archive.BATCHES.index(name) * pictures
+        yield first, images.astype(np.float32) / 255, to_categorical(labels, 10).astype(np.float32)
+
+
+def main() -> None:
+    settings = params.load()
+    pictures = settings.pictures_per_batch
+    ranges = splits(pictures, settings.validation_split)
+    with ExitStack() as stack:
+        folders = {split: stack.enter_context(replacing(split)) for split in ranges}
+        for split, (first, last) in ranges.items():
+            folders[split].mkdir()
+            for file, shape in {"x.npy": (32, 32, 3), "y.npy": (10,)}.items():
+                np.lib.format.open_memmap(
+                    folders[split] / file, "w+", np.float32, (last - first, *shape)
+                )
+        for start, x, y in prepared(paths.ARCHIVE, pictures):
+            for split, (first, last) in ranges.items():
+                low, high = max(first, start), min(last, start + pictures)
+                if low < high:
+                    for file, rows in {"x.npy": x, "y.npy": y}.items():
+                        array = np.load(folders[split] / file, mmap_mode="r+")
+                        array[low - first : high - first] = rows[low - start : high - start]
+    for split, (first, last) in ranges.items():
+        print(
+            f"wrote {split}: x {(last - first, 32, 32, 3)} float32, y {(last - first, 10)} float32"
+        )
+
+
+if __name__ == "__main__":
+    main()

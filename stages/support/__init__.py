@@ -1,0 +1,1 @@
+"""What several stages share; nothing in here is a stage."""

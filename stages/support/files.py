@@ -1,0 +1,36 @@
+"""Outputs that appear whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all it holds; nothing happens where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write to; it takes `path`'s place once the block has succeeded.
+
+    What is written may be a file or a folder. If the block fails it is removed and `path` stays as
+    it was. The name keeps `path`'s ending, which Keras looks at, and is the same each time, so that
+    what a killed process left is overwritten by the next one.
+    """
+    partial = path.with_name(f".partial-{path.name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove(partial)
+    try:
+        yield partial
+        if path.is_dir():
+            remove(path)
+        os.replace(partial, path)
+    except BaseException:
+        remove(partial)
+        raise

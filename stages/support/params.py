@@ -1,0 +1,125 @@
+"""`params.yaml`, typed and checked: the one place that says what a parameter may be."""
+
+import ast
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stages.support import paths
+from stages.support.errors import StageError
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Strict(BaseModel):
+    """Values keep their YAML type, unknown keys are refused, and nothing changes after reading."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelParams(Strict):
+    """One model. Keys beyond these are the arguments of `build` in the architecture's file."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, bool | int | float | str] = Field(init=False)
+
+    weights: Literal["random", "imagenet"]
+    learning_rate: float = Field(gt=0, le=10)
+    dropout: Fraction | None = None
+    epochs: int | None = Field(default=None, ge=1, le=100_000)
+
+
+class SampleParams(Strict):
+    """The generated picture set of `dataset: sample`."""
+
+    pictures_per_batch: int = Field(ge=20, le=10_000)
+    seed: Seed
+
+
+class Params(Strict):
+    """The whole file."""
+
+    dataset: Literal["cifar10", "sample"]
+    sample: SampleParams
+    seed: Seed
+    epochs: int = Field(ge=1, le=100_000)
+    batch_size: int = Field(ge=1, le=10_000)
+    validation_split: float = Field(gt=0, lt=1)
+    models: dict[str, ModelParams] = Field(min_length=1)
+
+    @property
+    def pictures_per_batch(self) -> int:
+        """Pictures in each of the archive's six batches; the official ones have 10,000."""
+        return 10_000 if self.dataset == "cifar10" else self.sample.pictures_per_batch
+
+    def model(self, name: str) -> ModelParams:
+        """The entry of one model; `StageError` if there is none."""
+        if name not in self.models:
+            known = ", ".join(self.models)
+            raise StageError(f"{paths.PARAMS}: there is no model {name!r}; models are {known}")
+        return self.models[name]
+
+    def epochs_of(self, name: str) -> int:
+        """A model's own number of epochs, or everyone's where it has none."""
+        return self.model(name).epochs or self.epochs
+
+
+def build_arguments(name: str, model: ModelParams) -> dict[str, Any]:
+    """The keyword arguments for `build` in the model's architecture file.
+
+    They are checked against the function's signature, which is read and not run, so that every
+    stage can check every model without importing Keras. `weights` becomes a path or None.
+    """
+    where = f"{paths.PARAMS}: models.{name}"
+    file = paths.ARCHITECTURES / f"{name}.py"
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = sorted(path.stem for path in paths.ARCHITECTURES.glob("[!_]*.py"))
+        raise StageError(
+            f"{where}: unknown model; {file} does not exist; allowed are {', '.join(known)}"
+        ) from None
+    except SyntaxError as error:
+        raise StageError(f"{file}: line {error.lineno}: {error.msg}") from None
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    build = next((node for node in functions if node.name == "build"), None)
+    if build is None:
+        raise StageError(f"{file}: has no function `build`")
+    accepted = [argument.arg for argument in build.args.kwonlyargs]
+
+    given = model.model_dump(exclude={"weights", "learning_rate", "epochs"}, exclude_none=True)
+    for key, value in given.items():
+        if key not in accepted:
+            raise StageError(f"{where}.{key}: {value!r}: unknown key; {file} takes no {key!r}")
+    if "weights" in accepted:
+        given["weights"] = paths.IMAGENET_WEIGHTS if model.weights == "imagenet" else None
+    elif model.weights != "random":
+        raise StageError(
+            f"{where}.weights: {model.weights!r}: only 'random' is allowed; {file} loads no weights"
+        )
+    for key in accepted:
+        if key not in given:
+            raise StageError(f"{where}.{key}: missing; {file} needs it")
+    return given
+
+
+def load() -> Params:
+    """Read and check `params.yaml`; `StageError` naming key, value and what is allowed."""
+    try:
+        text = paths.PARAMS.read_text(encoding="utf-8")
+        params = Params.model_validate(yaml.safe_load(text))
+    except FileNotFoundError:
+        raise StageError(f"{paths.PARAMS}: not found; run from the repository's root") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StageError(f"{paths.PARAMS}: not valid YAML: {error}") from None
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, problem['loc']))}: {str(problem['input'])[:60]!r}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        raise StageError(f"{paths.PARAMS}: {'; '.join(problems[:3])}") from None
+    for name, model in params.models.items():
+        build_arguments(name, model)
+    return params

@@ -1,0 +1,25 @@
+"""Every path of the pipeline, relative to the repository's root, where DVC runs the stages."""
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+ARCHITECTURES = Path("stages/architectures")
+
+ARCHIVE = Path("data/cifar-10-python.tar.gz")
+IMAGENET_WEIGHTS = Path("data/weights/imagenet/resnet50_notop.weights.h5")
+TRAIN = Path("data/train")
+VALIDATION = Path("data/validation")
+TEST = Path("data/test")
+EVALUATIONS = Path("data/evaluations")
+
+MODELS = Path("models")
+CHECKPOINTS = MODELS / "checkpoints"
+
+METRICS = Path("metrics")
+CURVES = METRICS / "curves"
+TIMINGS = METRICS / "timings"
+COMPARISON_JSON = METRICS / "comparison.json"
+COMPARISON_MD = METRICS / "comparison.md"
+COMPARISON_PNG = METRICS / "comparison.png"
+CURVES_PNG = METRICS / "learning_curves.png"
+CONFUSION_PNG = METRICS / "confusion_matrices.png"

@@ -1,0 +1,172 @@
+"""Train one model: `python -m stages.train MODEL`.
+
+Reads data/train/, data/validation/ and, for a pretrained model, data/weights/imagenet/. Writes
+models/MODEL.keras and, after every epoch, metrics/curves/MODEL.csv; keeps a checkpoint of each
+epoch in models/checkpoints/MODEL/ until it is done, and resumes from it.
+"""
+
+import csv
+import json
+import sys
+import time
+import zipfile
+from importlib import import_module
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from stages.support import params, paths
+from stages.support.checkpoint import Checkpoints, History, fingerprint
+from stages.support.errors import StageError
+from stages.support.files import replacing
+
+
+class ShuffledBatches(keras.utils.PyDataset):
+    """Batches in an order that depends on nothing but (seed, epoch), so that any epoch can be redone.
+
+    x is (N, 32, 32, 3) float32 in [0, 1], y (N, 10) float32 one-hot; a batch is a copy of their rows.
+    """
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, batch_size: int, seed: int) -> None:
+        super().__init__()
+        self.x, self.y, self.batch_size, self.seed = x, y, batch_size, seed
+        self.shuffle(0)
+
+    def shuffle(self, epoch: int) -> None:
+        """Take the order of this epoch, counted from 0."""
+        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.y))
+
+    def __len__(self) -> int:
+        return -(-len(self.y) // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        return self.x[rows], self.y[rows]
+
+
+class EpochRecorder(keras.callbacks.Callback):
+    """Shuffles before each epoch; after it writes the learning curves and a checkpoint."""
+
+    def __init__(
+        self, batches: ShuffledBatches, checkpoints: Checkpoints, history: History, curves: Path
+    ) -> None:
+        super().__init__()
+        self.batches, self.checkpoints = batches, checkpoints
+        self.history, self.curves = history, curves
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.batches.shuffle(epoch)
+        self.started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        seconds = time.monotonic() - self.started
+        numbers = {name: float(value) for name, value in (logs or {}).items()}
+        self.history.append({"epoch": epoch + 1, **numbers, "seconds": seconds})
+        write_curves(self.history, self.curves)
+        self.checkpoints.save(self.history)
+
+
+def write_curves(history: History, path: Path) -> None:
+    """Write one row an epoch; the seconds stay out, since they differ between equal runs."""
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        columns = [name for name in history[0] if name != "seconds"]
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def save_reproducibly(model: keras.Model, path: Path) -> None:
+    """Write a `.keras` file without the dates Keras puts in, so that equal models are equal bytes."""
+    with replacing(path) as whole:
+        dated = whole.with_name(f".dated-{path.name}")
+        try:
+            model.save(dated)
+            with zipfile.ZipFile(dated) as source, zipfile.ZipFile(whole, "w") as target:
+                for name in sorted(source.namelist()):
+                    content = source.read(name)
+                    if name == "metadata.json":
+                        metadata = json.loads(content)
+                        del metadata["date_saved"]
+                        content = json.dumps(metadata).encode()
+                    target.writestr(zipfile.ZipInfo(name), content)  # dated 1980-01-01
+        finally:
+            dated.unlink(missing_ok=True)
+
+
+def load(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Memory-map a split's x and y."""
+    x, y = (np.load(folder / name, mmap_mode="r") for name in ("x.npy", "y.npy"))
+    return x, y
+
+
+def main(name: str) -> None:
+    settings = params.load()
+    model_params = settings.model(name)
+    arguments = params.build_arguments(name, model_params)
+    epochs, batch_size = settings.epochs_of(name), settings.batch_size
+    x, y = load(paths.TRAIN)
+    validation = load(paths.VALIDATION)
+
+    keras.utils.set_random_seed(settings.seed)
+    architecture = import_module(f"stages.architectures.{name}")
+    try:
+        model: keras.Model = architecture.build(**arguments)
+    except (OSError, ValueError) as error:
+        raise StageError(f"{name}: the network could not be built: {error}") from None
+    model.compile(
+        optimizer=keras.optimizers.Adam(model_params.learning_rate),
+        loss="categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    model.optimizer.build(model.trainable_variables)
+
+    code = [Path(__file__), Path(architecture.__file__)]
+    data = [
+        folder / file for folder in (paths.TRAIN, paths.VALIDATION) for file in ("x.npy", "y.npy")
+    ]
+    weights = [paths.IMAGENET_WEIGHTS] if arguments.get("weights") else []
+    inputs = fingerprint(
+        [*code, *data, *weights],
+        (
+            keras.__version__,
+            keras.backend.backend(),
+            settings.seed,
+            epochs,
+            batch_size,
+            model_params,
+        ),
+    )
+    variables = [*model.variables, *model.optimizer.variables]
+    checkpoints = Checkpoints(paths.CHECKPOINTS / name, inputs, variables)
+    history = checkpoints.restore()
+    if history:
+        print(f"resuming {name} after epoch {len(history)} of {epochs}", flush=True)
+        write_curves(history, paths.CURVES / f"{name}.csv")
+
+    batches = ShuffledBatches(x, y, batch_size, settings.seed)
+    recorder = EpochRecorder(batches, checkpoints, history, paths.CURVES / f"{name}.csv")
+    model.fit(
+        batches,
+        validation_data=validation,
+        validation_batch_size=batch_size,
+        initial_epoch=len(history),
+        epochs=epochs,
+        callbacks=[recorder],
+        # A line an epoch where nobody watches: Keras' progress bar rewrites its line.
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+
+    save_reproducibly(model, paths.MODELS / f"{name}.keras")
+    with replacing(paths.TIMINGS / f"{name}.json") as partial:
+        seconds = [round(epoch["seconds"], 1) for epoch in history]
+        timing = {"training_seconds": round(sum(seconds), 1), "epoch_seconds": seconds}
+        partial.write_text(json.dumps(timing) + "\n", encoding="utf-8")
+    checkpoints.clear()
+    print(f"wrote {paths.MODELS / f'{name}.keras'}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise StageError("usage: python -m stages.train MODEL")
+    main(sys.argv[1])
