@@ -5,6 +5,7 @@ dictionaries `cifar-10-batches-py/{data_batch_1..5,test_batch}`, each with `data
 a picture's red, green and blue planes row by row, and `labels`, N integers from 0 to 9.
 """
 
+import gzip
 import io
 import pickle
 import tarfile
@@ -37,9 +38,6 @@ class _BatchUnpickler(pickle.Unpickler):
             return np._core.multiarray._reconstruct  # type: ignore[attr-defined]
         if (module, name) in {("numpy", "ndarray"), ("numpy", "dtype")}:
             return getattr(np, name)
-        # Arrays pickled by Python 3 with protocol 2 hold their bytes as encoded text.
-        if (module, name) == ("_codecs", "encode"):
-            return super().find_class(module, name)
         raise pickle.UnpicklingError(f"it calls {module}.{name}, which is not allowed in pictures")
 
 
@@ -103,8 +101,6 @@ def write_batches(path: Path, batches: dict[str, tuple[np.ndarray, np.ndarray]])
 
     Equal batches give equal bytes.
     """
-    import gzip
-
     members: dict[str, dict[bytes, Any]] = {
         "batches.meta": {b"label_names": [name.encode() for name in CLASSES], b"num_vis": 3072}
     }
@@ -117,7 +113,7 @@ def write_batches(path: Path, batches: dict[str, tuple[np.ndarray, np.ndarray]])
         tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
     ):
         for name, member in members.items():
-            content = pickle.dumps(member, protocol=2)
+            content = pickle.dumps(member, protocol=3)
             info = tarfile.TarInfo(f"{FOLDER}/{name}")
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
