@@ -1,0 +1,40 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help setup demo repro test lint lock
+
+help:  ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 8
+
+setup: .venv/installed  ## make .venv with the pinned packages
+
+.venv/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: $(PYTHON) is too old; install Python 3.11 or later, or name one: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+demo: setup  ## run the whole pipeline on a small generated set, in a clone called demo/
+	@rm -rf demo
+	@git clone --quiet . demo
+	cd demo && dvc exp run --set-param dataset=sample --set-param epochs=2
+	@printf '\nThe models trained for 2 epochs on generated pictures; no weights were pretrained.\n\n'
+	@cat demo/metrics/comparison.md
+	@printf '\npicture: %s\n' "$(CURDIR)/demo/metrics/comparison.png"
+
+repro: setup  ## run what has changed of the real pipeline
+	dvc repro
+
+test: setup lint  ## pass every test
+	python -m pytest
+
+lint: setup  ## check style and types
+	ruff format --check .
+	ruff check .
+	mypy
+
+lock: setup  ## pin the newest packages that pyproject.toml allows
+	uv pip compile --quiet pyproject.toml --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --no-header --upgrade --output-file requirements.lock
