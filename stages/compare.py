@@ -102,7 +102,7 @@ def draw_curves(curves: Curves) -> Figure:
 
 
 def draw_confusion_matrices(metrics: Metrics) -> Figure:
-    """One panel a model: rows are true classes, columns predicted ones, numbers percent of a row."""
+    """One panel a model: rows are true classes, columns predicted ones, in percent of a row."""
     columns = 2
     rows = -(-len(metrics) // columns)
     figure, panels = plt.subplots(

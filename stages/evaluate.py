@@ -1,8 +1,8 @@
 """Evaluate one model on the test pictures: `python -m stages.evaluate MODEL`.
 
 Reads models/MODEL.keras and data/test/. Writes data/evaluations/MODEL/ for the comparison, with
-`probabilities.npy`, (N, 10) float32, and `metrics.json`, and the same metrics to metrics/MODEL.json,
-where DVC's metrics commands and Git find them.
+`probabilities.npy`, (N, 10) float32, and `metrics.json`, and the same metrics to
+metrics/MODEL.json, where DVC's metrics commands and Git find them.
 """
 
 import json

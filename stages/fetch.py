@@ -52,7 +52,7 @@ def copy_local(source: Path, target: Path) -> None:
 
 def main() -> None:
     settings = params.load()
-    local = os.environ.get("CIFAR10_ARCHIVE")
+    local = os.environ.get("CIFAR10_ARCHIVE") if settings.dataset == "cifar10" else None
     with replacing(paths.ARCHIVE) as target:
         if settings.dataset == "sample":
             print("NOTICE: dataset: sample, generated pictures instead of CIFAR-10")
@@ -62,7 +62,7 @@ def main() -> None:
         else:
             download(target)
         # Reading it to the end keeps a broken archive out of DVC's cache.
-        for _ in archive.read_batches(target, settings.pictures_per_batch):
+        for _ in archive.read_batches(Path(local or target), settings.pictures_per_batch):
             pass
     print(f"wrote {paths.ARCHIVE}")
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from stages.support import archive, params, paths
+from stages.support.errors import StageError
 from stages.support.files import replacing
 
 os.environ.setdefault("KERAS_BACKEND", "numpy")  # to_categorical needs no backend that computes
-from keras.utils import to_categorical  # noqa: E402
+from keras.utils import to_categorical
 
 
 def splits(pictures_per_batch: int, validation_split: float) -> dict[Path, tuple[int, int]]:
@@ -27,7 +28,7 @@ def splits(pictures_per_batch: int, validation_split: float) -> dict[Path, tuple
     total = pictures_per_batch * len(archive.TRAIN_BATCHES)
     train = math.floor(total * (1 - validation_split))
     if not 0 < train < total:
-        raise params.StageError(
+        raise StageError(
             f"params.yaml: validation_split: {validation_split}: leaves training or validation "
             f"empty; of {total} pictures each needs at least one"
         )

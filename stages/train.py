@@ -23,9 +23,9 @@ from stages.support.files import replacing
 
 
 class ShuffledBatches(keras.utils.PyDataset):
-    """Batches in an order that depends on nothing but (seed, epoch), so that any epoch can be redone.
+    """Batches in an order given by (seed, epoch) alone, so that any epoch can be redone.
 
-    x is (N, 32, 32, 3) float32 in [0, 1], y (N, 10) float32 one-hot; a batch is a copy of their rows.
+    x is (N, 32, 32, 3) float32 in [0, 1], y (N, 10) float32 one-hot; a batch copies their rows.
     """
 
     def __init__(self, x: np.ndarray, y: np.ndarray, batch_size: int, seed: int) -> None:
@@ -55,11 +55,11 @@ class EpochRecorder(keras.callbacks.Callback):
         self.batches, self.checkpoints = batches, checkpoints
         self.history, self.curves = history, curves
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.batches.shuffle(epoch)
         self.started = time.monotonic()
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         seconds = time.monotonic() - self.started
         numbers = {name: float(value) for name, value in (logs or {}).items()}
         self.history.append({"epoch": epoch + 1, **numbers, "seconds": seconds})
@@ -77,11 +77,11 @@ def write_curves(history: History, path: Path) -> None:
 
 
 def save_reproducibly(model: keras.Model, path: Path) -> None:
-    """Write a `.keras` file without the dates Keras puts in, so that equal models are equal bytes."""
+    """Write a `.keras` file without the dates Keras puts in: equal models are equal bytes."""
     with replacing(path) as whole:
         dated = whole.with_name(f".dated-{path.name}")
         try:
-            model.save(dated)
+            model.save(dated, include_optimizer=False)  # a third of the size
             with zipfile.ZipFile(dated) as source, zipfile.ZipFile(whole, "w") as target:
                 for name in sorted(source.namelist()):
                     content = source.read(name)
@@ -121,7 +121,7 @@ def main(name: str) -> None:
     )
     model.optimizer.build(model.trainable_variables)
 
-    code = [Path(__file__), Path(architecture.__file__)]
+    code = [Path(__file__), paths.ARCHITECTURES / f"{name}.py"]
     data = [
         folder / file for folder in (paths.TRAIN, paths.VALIDATION) for file in ("x.npy", "y.npy")
     ]

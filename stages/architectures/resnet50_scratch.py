@@ -4,7 +4,10 @@ import keras
 
 
 def build() -> keras.Model:
-    """Map (N, 32, 32, 3) float32 in [0, 1] to (N, 10) class probabilities; 23,608,202 parameters."""
+    """Map (N, 32, 32, 3) float32 in [0, 1] to (N, 10) class probabilities.
+
+    It has 23,608,202 parameters.
+    """
     return keras.applications.ResNet50(
         weights=None, input_shape=(32, 32, 3), classes=10, name="resnet50_scratch"
     )

@@ -42,7 +42,7 @@ class _BatchUnpickler(pickle.Unpickler):
 
 
 def _unpickle(content: bytes, pictures: int) -> tuple[np.ndarray, np.ndarray]:
-    """One batch as pictures (N, 32, 32, 3) uint8 and labels (N,) uint8; ValueError if it is not one."""
+    """One batch as pictures (N, 32, 32, 3) uint8 and labels (N,) uint8, else ValueError."""
     try:
         batch = _BatchUnpickler(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # a broken pickle may raise anything

@@ -49,7 +49,7 @@ class Checkpoints:
                         continue
                     values = [saved[f"variable_{i}"] for i in range(len(self.variables))]
                     history: History = json.loads(str(saved["history"]))
-            # A file cut short or damaged fails in the zip, in an array's header or in a missing key.
+            # A damaged file fails in the zip, in an array's header or in a missing key.
             except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
                 path.rename(path.with_suffix(".damaged"))
                 print(f"set aside damaged checkpoint {path}: {error}", flush=True)

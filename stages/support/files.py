@@ -1,6 +1,5 @@
 """Outputs that appear whole or not at all."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield partial
         if path.is_dir():
             remove(path)
-        os.replace(partial, path)
+        partial.replace(path)
     except BaseException:
         remove(partial)
         raise

@@ -116,8 +116,8 @@ def load() -> Params:
         raise StageError(f"{paths.PARAMS}: not valid YAML: {error}") from None
     except ValidationError as error:
         problems = [
-            f"{'.'.join(map(str, problem['loc']))}: {str(problem['input'])[:60]!r}: {problem['msg']}"
-            for problem in error.errors()
+            f"{'.'.join(map(str, item['loc']))}: {str(item['input'])[:60]!r}: {item['msg']}"
+            for item in error.errors()
         ]
         raise StageError(f"{paths.PARAMS}: {'; '.join(problems[:3])}") from None
     for name, model in params.models.items():

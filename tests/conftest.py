@@ -1,0 +1,111 @@
+"""A small repository with four trained models, shared by the tests, and cheap copies of it."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+LARGE = 100_000  # bytes; such files are written anew or not at all, so copies may share them
+
+
+@dataclass
+class Repository:
+    """A repository in a temporary folder, driven from outside as a user would."""
+
+    path: Path
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the repository's root; its exit status is the caller's to look at."""
+        return subprocess.run(
+            command,
+            cwd=self.path,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    def check(self, *command: str, **environment: str) -> str:
+        """Run a command that must succeed and give what it printed."""
+        result = self.run(*command, **environment)
+        assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+        return result.stdout
+
+    def set_params(self, **values: object) -> None:
+        """Set keys of params.yaml; a dotted key reaches into a mapping (`a.b` is spelt `a__b`)."""
+        file = self.path / "params.yaml"
+        params = yaml.safe_load(file.read_text())
+        for key, value in values.items():
+            *parents, last = key.split("__")
+            section = params
+            for parent in parents:
+                section = section[parent]
+            section[last] = value
+        file.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def changed_stages(self) -> set[str]:
+        """The stages whose own inputs have changed, as `dvc status` tells."""
+        return set(re.findall(r"^([\w@]+):$", self.check("dvc", "status"), re.MULTILINE))
+
+    def stages_run(self, *command: str) -> list[str]:
+        """Run a dvc command and give the stages it ran, in order."""
+        return re.findall(r"Running stage '([\w@]+)'", self.check("dvc", *command))
+
+
+def fresh_copy(target: Path) -> Repository:
+    """The project's files, without outputs, in a Git repository of their own."""
+    listed = subprocess.check_output(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
+    )
+    for name in listed.split("\0"):
+        if name and (ROOT / name).is_file() and not name.startswith(("metrics/", "dvc.lock")):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    repository = Repository(target)
+    repository.check("git", "init", "--quiet", "--initial-branch=main")
+    repository.check("git", "config", "user.name", "tests")
+    repository.check("git", "config", "user.email", "tests@example.org")
+    repository.set_params(dataset="sample", sample__pictures_per_batch=40, epochs=1, batch_size=50)
+    repository.check("git", "add", "--all")
+    repository.check("git", "commit", "--quiet", "--message", "a small copy")
+    return repository
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A repository in which `dvc repro` has run once, on the sample; tests only read it."""
+    repository = fresh_copy(tmp_path_factory.mktemp("trained"))
+    repository.first_run = repository.check("dvc", "repro")  # type: ignore[attr-defined]
+    repository.check("git", "add", "--all")
+    repository.check("git", "commit", "--quiet", "--message", "trained")
+    return repository
+
+
+@pytest.fixture
+def clone(trained: Repository, tmp_path: Path) -> Repository:
+    """A copy of the trained repository for one test to change."""
+
+    def link_large(source: str, target: str) -> str:
+        if Path(source).stat().st_size > LARGE:
+            os.link(source, target)
+        else:
+            shutil.copy2(source, target)
+        return target
+
+    shutil.copytree(trained.path, tmp_path / "clone", copy_function=link_large, symlinks=True)
+    return Repository(tmp_path / "clone")
+
+
+@pytest.fixture
+def in_clone(clone: Repository, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Work in the clone's folder, with `set_params` at hand, without starting a process."""
+    monkeypatch.chdir(clone.path)
+    return clone.set_params

@@ -1,0 +1,154 @@
+"""What DVC does with the pipeline: the real `dvc` on a small trained repository."""
+
+import json
+import subprocess
+
+import pytest
+
+from tests.conftest import Repository
+
+MODELS = ["simple_cnn", "complex_cnn", "resnet50_scratch", "resnet50_finetune"]
+TRAININGS = {f"train@{model}" for model in MODELS}
+
+
+def test_repro_leaves_every_result_and_a_clean_status(trained: Repository) -> None:
+    for model in MODELS:
+        assert (trained.path / f"models/{model}.keras").is_file()
+        assert (trained.path / f"metrics/curves/{model}.csv").read_text().count("\n") == 2
+        assert (trained.path / f"data/evaluations/{model}/probabilities.npy").is_file()
+    for picture in ["comparison", "learning_curves", "confusion_matrices"]:
+        content = (trained.path / f"metrics/{picture}.png").read_bytes()
+        assert content.startswith(b"\x89PNG")
+    assert trained.check("git", "status", "--porcelain") == ""
+    assert not (trained.path / "models/checkpoints/simple_cnn").exists()
+    assert not list(trained.path.glob("**/.partial-*"))
+
+
+def test_numbers_of_parameters_are_the_notebooks(trained: Repository) -> None:
+    comparison = json.loads((trained.path / "metrics/comparison.json").read_text())
+    parameters = {model: row["parameters"] for model, row in comparison.items()}
+    assert parameters == {
+        "simple_cnn": 42_442,
+        "complex_cnn": 98_378,
+        "resnet50_scratch": 23_608_202,
+        "resnet50_finetune": 23_608_202,
+    }
+
+
+def test_the_sample_says_loudly_that_nothing_is_real(trained: Repository) -> None:
+    output = trained.first_run  # type: ignore[attr-defined]
+    assert "NOTICE: dataset: sample, generated pictures" in output
+    assert "RANDOM WEIGHTS" in output
+
+
+def test_second_repro_runs_no_stage(clone: Repository) -> None:
+    assert clone.stages_run("repro") == []
+
+
+def test_dropout_reruns_only_that_model(clone: Repository) -> None:
+    ran = clone.stages_run("exp", "run", "--set-param", "models.simple_cnn.dropout=0.3")
+    assert ran == ["train@simple_cnn", "evaluate@simple_cnn", "compare"]
+
+    shown = clone.check("dvc", "exp", "show", "--csv")
+    assert "metrics/simple_cnn.json:accuracy" in shown
+    assert "0.3" in shown
+
+    # The experiment's results stay in the workspace; on a branch they compare with main's.
+    clone.check("git", "checkout", "--quiet", "-b", "less-dropout")
+    clone.check("git", "commit", "--quiet", "--all", "--message", "less dropout")
+    changes = json.loads(clone.check("dvc", "metrics", "diff", "main", "--all", "--json"))
+    assert set(changes) == {f"metrics/{model}.json" for model in MODELS}
+    assert set(changes["metrics/simple_cnn.json"]["loss"]) == {"old", "new", "diff"}
+    assert changes["metrics/simple_cnn.json"]["loss"]["diff"] != 0
+    assert changes["metrics/complex_cnn.json"]["loss"]["diff"] == 0
+    params = json.loads(clone.check("dvc", "params", "diff", "main", "--json"))
+    assert params["params.yaml"]["models.simple_cnn.dropout"]["new"] == 0.3
+    assert len(json.loads(clone.check("dvc", "metrics", "show", "--json"))[""]["data"]) == 4
+    for command in (["show"], ["diff", "main"]):
+        clone.check("dvc", "plots", *command, "--out", "plots")
+        page = (clone.path / "plots/index.html").read_text()
+        assert "val_accuracy" in page
+        assert "comparison" in page
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_architectures_file_concerns_only_its_model(clone: Repository, model: str) -> None:
+    file = clone.path / f"stages/architectures/{model}.py"
+    file.write_text(file.read_text() + "\n# changed\n")
+    assert clone.changed_stages() == {f"train@{model}"}
+
+
+def test_chart_code_reruns_compare_alone(clone: Repository) -> None:
+    file = clone.path / "stages/compare.py"
+    file.write_text(file.read_text().replace("Accuracy on the test pictures", "Another title"))
+    before = (clone.path / "metrics/comparison.png").read_bytes()
+    assert clone.stages_run("repro") == ["compare"]
+    assert (clone.path / "metrics/comparison.png").read_bytes() != before
+
+
+def test_other_pretrained_weights_concern_only_the_finetuned_model(clone: Repository) -> None:
+    file = clone.path / "data/weights/imagenet/resnet50_notop.weights.h5"
+    content = file.read_bytes()
+    file.unlink()
+    file.write_bytes(content + b"other")
+    assert clone.changed_stages() == {"fetch_weights", "train@resnet50_finetune"}
+
+
+def test_epochs_concern_the_trainings_and_nothing_before(clone: Repository) -> None:
+    clone.set_params(epochs=30)
+    assert clone.changed_stages() == TRAININGS
+    clone.set_params(epochs=1, models__simple_cnn__epochs=2)
+    assert clone.changed_stages() == {"train@simple_cnn"}
+    assert clone.stages_run("repro", "evaluate@simple_cnn") == [
+        "train@simple_cnn",
+        "evaluate@simple_cnn",
+    ]
+    assert (clone.path / "metrics/curves/simple_cnn.csv").read_text().count("\n") == 3
+
+
+def test_queued_experiments_run_one_after_the_other(clone: Repository) -> None:
+    clone.check(
+        "dvc", "exp", "run", "--queue", "--set-param", "models.simple_cnn.dropout=0.1,0.2"
+    )
+    assert clone.check("dvc", "queue", "status").count("Queued") == 2
+    clone.check("dvc", "exp", "run", "--run-all", "--jobs", "1")
+    shown = json.loads(clone.check("dvc", "exp", "show", "--json"))
+    found = {
+        experiment["revs"][0]["data"]["params"]["params.yaml"]["data"]["models"]["simple_cnn"][
+            "dropout"
+        ]
+        for baseline in shown
+        for experiment in baseline["experiments"] or []
+    }
+    assert found == {0.1, 0.2}
+
+
+def test_two_trainings_started_at_once_both_finish(clone: Repository) -> None:
+    clone.set_params(models__simple_cnn__dropout=0.4, models__complex_cnn__dropout=0.4)
+    running = [
+        subprocess.Popen(
+            ["dvc", "repro", f"train@{model}"],
+            cwd=clone.path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for model in ("simple_cnn", "complex_cnn")
+    ]
+    for process in running:
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+    assert clone.changed_stages().isdisjoint(TRAININGS)
+
+
+def test_a_fifth_model_is_one_file_and_one_entry(clone: Repository) -> None:
+    (clone.path / "stages/architectures/linear.py").write_text(
+        "import keras\n\n\n"
+        "def build(*, width: int) -> keras.Model:\n"
+        "    return keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(),\n"
+        "        keras.layers.Dense(width), keras.layers.Dense(10, activation='softmax')])\n"
+    )
+    clone.set_params(models__linear={"weights": "random", "learning_rate": 0.01, "width": 4})
+    assert clone.stages_run("repro") == ["train@linear", "evaluate@linear", "compare"]
+    assert "| linear " in (clone.path / "metrics/comparison.md").read_text()
+    assert "metrics/linear.json" in clone.check("dvc", "metrics", "show")

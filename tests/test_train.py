@@ -1,0 +1,112 @@
+"""Training: the same bytes each time, whatever interrupts it; evaluation: Keras' own numbers."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tests.conftest import Repository
+
+TRAIN = [sys.executable, "-m", "stages.train", "simple_cnn"]
+
+
+def digests(repository: Repository) -> list[str]:
+    files = ["models/simple_cnn.keras", "metrics/curves/simple_cnn.csv"]
+    return [hashlib.sha256((repository.path / file).read_bytes()).hexdigest() for file in files]
+
+
+def test_a_killed_training_resumes_to_the_same_bytes(clone: Repository) -> None:
+    clone.set_params(epochs=6)
+    clone.check(*TRAIN)
+    uninterrupted = digests(clone)
+
+    checkpoints = clone.path / "models/checkpoints/simple_cnn"
+    process = subprocess.Popen(TRAIN, cwd=clone.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (checkpoints / "epoch-000002.npz").exists():
+        assert process.poll() is None, "the training ended before it could be killed"
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+    # The newest checkpoint is damaged too: the one before it serves.
+    newest = sorted(checkpoints.glob("epoch-*.npz"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    output = clone.check(*TRAIN)
+    assert "set aside damaged checkpoint" in output
+    assert "resuming simple_cnn after epoch" in output
+    assert digests(clone) == uninterrupted
+    assert not checkpoints.exists()
+
+
+def test_forcing_a_training_changes_nothing(clone: Repository) -> None:
+    assert clone.stages_run("repro", "--force", "--single-item", "train@simple_cnn") == [
+        "train@simple_cnn"
+    ]
+    assert clone.changed_stages() == set()
+
+
+def test_metrics_are_those_of_keras(trained: Repository) -> None:
+    script = (
+        "import json, keras, numpy\n"
+        "model = keras.models.load_model('models/complex_cnn.keras')\n"
+        "x, y = numpy.load('data/test/x.npy'), numpy.load('data/test/y.npy')\n"
+        "print(json.dumps(model.evaluate(x, y, verbose=0)))\n"
+    )
+    loss, accuracy = json.loads(trained.check(sys.executable, "-c", script).splitlines()[-1])
+    metrics = json.loads((trained.path / "metrics/complex_cnn.json").read_text())
+    assert abs(metrics["loss"] - loss) < 1e-6
+    assert abs(metrics["accuracy"] - accuracy) < 1e-6
+
+    labels = np.load(trained.path / "data/test/y.npy").argmax(axis=1)
+    probabilities = np.load(trained.path / "data/evaluations/complex_cnn/probabilities.npy")
+    right = probabilities.argmax(axis=1) == labels
+    assert abs(right.mean() - metrics["accuracy"]) < 1e-6
+    matrix = np.array(metrics["confusion_matrix"])
+    assert matrix.sum() == len(labels)
+    assert matrix.trace() == right.sum()
+    for label, row in enumerate(metrics["per_class_accuracy"]):
+        assert abs(row["accuracy"] - right[labels == label].mean()) < 1e-12
+
+
+def test_prepared_arrays_are_the_notebooks(trained: Repository) -> None:
+    shapes = {}
+    for split in ("train", "validation", "test"):
+        x, y = (np.load(trained.path / f"data/{split}/{name}.npy") for name in "xy")
+        assert x.dtype == y.dtype == np.float32
+        assert x.min() >= 0
+        assert 0.5 < x.max() <= 1
+        assert (y.sum(axis=1) == 1).all()
+        assert set(np.unique(y)) == {0, 1}
+        shapes[split] = (x.shape, y.shape)
+    # 5 batches of 40 pictures, the last 10 % of which validate.
+    assert shapes["train"] == ((180, 32, 32, 3), (180, 10))
+    assert shapes["validation"] == ((20, 32, 32, 3), (20, 10))
+    assert shapes["test"] == ((40, 32, 32, 3), (40, 10))
+
+
+def test_simple_cnn_learns_the_sample(clone: Repository) -> None:
+    clone.set_params(sample__pictures_per_batch=320, epochs=2, batch_size=128)
+    for command in ("fetch", "preprocess", "train simple_cnn", "evaluate simple_cnn"):
+        clone.check(sys.executable, "-m", *f"stages.{command}".split())
+    metrics = json.loads((clone.path / "metrics/simple_cnn.json").read_text())
+    assert metrics["accuracy"] > 0.4  # chance is 0.1
+    assert metrics["accuracy"] < 1
+
+
+def test_a_damaged_model_file_ends_in_one_line_and_keeps_old_metrics(clone: Repository) -> None:
+    model: Path = clone.path / "models/simple_cnn.keras"
+    content = model.read_bytes()
+    model.unlink()
+    model.write_bytes(content[: len(content) // 2])
+    metrics = (clone.path / "metrics/simple_cnn.json").read_bytes()
+    result = clone.run(sys.executable, "-m", "stages.evaluate", "simple_cnn")
+    assert result.returncode == 1
+    assert "error: models/simple_cnn.keras: not a readable model" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert (clone.path / "metrics/simple_cnn.json").read_bytes() == metrics
