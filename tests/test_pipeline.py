@@ -107,9 +107,7 @@ def test_epochs_concern_the_trainings_and_nothing_before(clone: Repository) -> N
 
 
 def test_queued_experiments_run_one_after_the_other(clone: Repository) -> None:
-    clone.check(
-        "dvc", "exp", "run", "--queue", "--set-param", "models.simple_cnn.dropout=0.1,0.2"
-    )
+    clone.check("dvc", "exp", "run", "--queue", "--set-param", "models.simple_cnn.dropout=0.1,0.2")
     assert clone.check("dvc", "queue", "status").count("Queued") == 2
     clone.check("dvc", "exp", "run", "--run-all", "--jobs", "1")
     shown = json.loads(clone.check("dvc", "exp", "show", "--json"))

@@ -27,7 +27,9 @@ def test_a_killed_training_resumes_to_the_same_bytes(clone: Repository) -> None:
     uninterrupted = digests(clone)
 
     checkpoints = clone.path / "models/checkpoints/simple_cnn"
-    process = subprocess.Popen(TRAIN, cwd=clone.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        TRAIN, cwd=clone.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     while not (checkpoints / "epoch-000002.npz").exists():
         assert process.poll() is None, "the training ended before it could be killed"
         time.sleep(0.02)

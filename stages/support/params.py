@@ -116,7 +116,8 @@ def load() -> Params:
         raise StageError(f"{paths.PARAMS}: not valid YAML: {error}") from None
     except ValidationError as error:
         problems = [
-            f"{'.'.join(map(str, item['loc']))}: {str(item['input'])[:60]!r}: {item['msg']}"
+            f"{'.'.join(map(str, item['loc']))}: "
+            + ("missing" if item["type"] == "missing" else f"{item['input']!r:.60}: {item['msg']}")
             for item in error.errors()
         ]
         raise StageError(f"{paths.PARAMS}: {'; '.join(problems[:3])}") from None
