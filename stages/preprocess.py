@@ -5,7 +5,6 @@ Reads data/cifar-10-python.tar.gz. Writes data/{train,validation,test}/, each wi
 """
 
 import math
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,9 +14,6 @@ import numpy as np
 from stages.support import archive, params, paths
 from stages.support.errors import StageError
 from stages.support.files import replacing
-
-os.environ.setdefault("KERAS_BACKEND", "numpy")  # to_categorical needs no backend that computes
-from keras.utils import to_categorical
 
 
 def splits(pictures_per_batch: int, validation_split: float) -> dict[Path, tuple[int, int]]:
@@ -42,9 +38,10 @@ def splits(pictures_per_batch: int, validation_split: float) -> dict[Path, tuple
 
 def prepared(path: Path, pictures: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Give (first row, x (N, 32, 32, 3) float32 in [0, 1], y (N, 10) float32) batch by batch."""
+    one_hot = np.eye(len(archive.CLASSES), dtype=np.float32)
     for name, images, labels in archive.read_batches(path, pictures):
         first = archive.BATCHES.index(name) * pictures
-        yield first, images.astype(np.float32) / 255, to_categorical(labels, 10).astype(np.float32)
+        yield first, images.astype(np.float32) / 255, one_hot[labels]
 
 
 def main() -> None:

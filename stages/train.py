@@ -7,6 +7,7 @@ epoch in models/checkpoints/MODEL/ until it is done, and resumes from it.
 
 import csv
 import json
+import re
 import sys
 import time
 import zipfile
@@ -76,12 +77,30 @@ def write_curves(history: History, path: Path) -> None:
         writer.writerows(history)
 
 
+def compile_model(model: keras.Model, learning_rate: float) -> None:
+    """Give a model its loss, its metric and a new optimizer."""
+    model.compile(
+        optimizer=keras.optimizers.Adam(learning_rate),
+        loss="categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+
+
 def save_reproducibly(model: keras.Model, path: Path) -> None:
-    """Write a `.keras` file without the dates Keras puts in: equal models are equal bytes."""
+    """Write a `.keras` file in which equal models are equal bytes.
+
+    Keras puts in two things that differ each time: dates, and memory addresses as the identities of
+    objects that layers share, which are numbered here instead.
+    """
+    numbers: dict[str, str] = {}
+
+    def number(match: re.Match[str]) -> str:
+        return match[1] + numbers.setdefault(match[2], str(len(numbers)))
+
     with replacing(path) as whole:
         dated = whole.with_name(f".dated-{path.name}")
         try:
-            model.save(dated, include_optimizer=False)  # a third of the size
+            model.save(dated)
             with zipfile.ZipFile(dated) as source, zipfile.ZipFile(whole, "w") as target:
                 for name in sorted(source.namelist()):
                     content = source.read(name)
@@ -89,6 +108,9 @@ def save_reproducibly(model: keras.Model, path: Path) -> None:
                         metadata = json.loads(content)
                         del metadata["date_saved"]
                         content = json.dumps(metadata).encode()
+                    elif name == "config.json":
+                        identity = r'("shared_object_id": )(\d+)'
+                        content = re.sub(identity, number, content.decode()).encode()
                     target.writestr(zipfile.ZipInfo(name), content)  # dated 1980-01-01
         finally:
             dated.unlink(missing_ok=True)
@@ -114,11 +136,7 @@ def main(name: str) -> None:
         model: keras.Model = architecture.build(**arguments)
     except (OSError, ValueError) as error:
         raise StageError(f"{name}: the network could not be built: {error}") from None
-    model.compile(
-        optimizer=keras.optimizers.Adam(model_params.learning_rate),
-        loss="categorical_crossentropy",
-        metrics=["accuracy"],
-    )
+    compile_model(model, model_params.learning_rate)
     model.optimizer.build(model.trainable_variables)
 
     code = [Path(__file__), paths.ARCHITECTURES / f"{name}.py"]
@@ -153,10 +171,13 @@ def main(name: str) -> None:
         initial_epoch=len(history),
         epochs=epochs,
         callbacks=[recorder],
+        shuffle=False,  # `batches` shuffles; Keras would order them by a state nobody saves
         # A line an epoch where nobody watches: Keras' progress bar rewrites its line.
         verbose=1 if sys.stdout.isatty() else 2,
     )
 
+    # A new optimizer has no state: without the old one's the file is a third of the size.
+    compile_model(model, model_params.learning_rate)
     save_reproducibly(model, paths.MODELS / f"{name}.keras")
     with replacing(paths.TIMINGS / f"{name}.json") as partial:
         seconds = [round(epoch["seconds"], 1) for epoch in history]

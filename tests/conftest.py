@@ -12,6 +12,20 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
+# In place of ResNet50, which takes a minute to trace; test_architectures.py trains the real ones.
+SMALL_NETWORK = """import keras
+
+
+def build({signature}) -> keras.Model:
+    {body}
+    return keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+"""
 LARGE = 100_000  # bytes; such files are written anew or not at all, so copies may share them
 
 
@@ -69,6 +83,11 @@ def fresh_copy(target: Path) -> Repository:
         if name and (ROOT / name).is_file() and not name.startswith(("metrics/", "dvc.lock")):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
+    architectures = target / "stages/architectures"
+    (architectures / "resnet50_scratch.py").write_text(SMALL_NETWORK.format(signature="", body=""))
+    (architectures / "resnet50_finetune.py").write_text(
+        SMALL_NETWORK.format(signature="*, weights", body="assert weights.is_file()")
+    )
     repository = Repository(target)
     repository.check("git", "init", "--quiet", "--initial-branch=main")
     repository.check("git", "config", "user.name", "tests")
