@@ -52,11 +52,13 @@ def main(name: str) -> None:
     params.load().model(name)
     path = paths.MODELS / f"{name}.keras"
     try:
-        model = keras.models.load_model(path)
+        # Compiled anew: the file holds no optimizer state, which Keras would warn about.
+        model = keras.models.load_model(path, compile=False)
     except (OSError, ValueError, KeyError) as error:
         raise StageError(
             f"{path}: not a readable model: {error}; run `dvc repro --force train@{name}`"
         ) from None
+    model.compile(loss="categorical_crossentropy", metrics=["accuracy"])
     x, y = (np.load(paths.TEST / file, mmap_mode="r") for file in ("x.npy", "y.npy"))
     probabilities, metrics = evaluate(model, x, y)
 
