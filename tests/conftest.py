@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,10 +120,3 @@ def clone(trained: Repository, tmp_path: Path) -> Repository:
 
     shutil.copytree(trained.path, tmp_path / "clone", copy_function=link_large, symlinks=True)
     return Repository(tmp_path / "clone")
-
-
-@pytest.fixture
-def in_clone(clone: Repository, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Work in the clone's folder, with `set_params` at hand, without starting a process."""
-    monkeypatch.chdir(clone.path)
-    return clone.set_params
