@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +119,128 @@ def test_a_wrong_value_is_named(
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("content", ["", "epochs: [", "- a", "\x00", "epochs: 3"])
-def test_a_wrong_file_is_refused(workplace: Path, content: str) -> None:
-    (workplace / "params.yaml").write_text(content)
-    with pytest.raises(StageError, match=r"^error: params.yaml: .+$"):
+# Every key, with a value next to the allowed ones; `weights` and `dataset` are words.
+OUT_OF_RANGE: dict[tuple[str, ...], object] = {
+    ("dataset",): "cifar100",
+    ("sample", "pictures_per_batch"): 10_001,
+    ("sample", "seed"): 2**32,
+    ("seed",): -1,
+    ("epochs",): 100_001,
+    ("batch_size",): 0,
+    ("validation_split",): 1.0,
+    ("models", "simple_cnn", "weights"): "imagenet21k",
+    ("models", "simple_cnn", "learning_rate"): 10.5,
+    ("models", "simple_cnn", "dropout"): -0.1,
+    ("models", "resnet50_finetune", "weights"): "",
+    ("models", "resnet50_finetune", "learning_rate"): -1e-9,
+}
+SECTIONS = [("sample",), ("models",), ("models", "simple_cnn"), ("models", "resnet50_scratch")]
+
+
+def every_key_wrong() -> dict[str, tuple[Callable[[dict[str, Any]], None], str]]:
+    cases = {}
+    for keys, beyond in OUT_OF_RANGE.items():
+        name = ".".join(keys)
+        values = {"list": [1], "mapping": {"a": 1}, "date": date(2026, 1, 1), "beyond": beyond}
+        for kind, value in values.items():
+            cases[f"{name} {kind}"] = (change(*keys, value=value), name)
+        cases[f"{name} null"] = (change(*keys, value=None), name)
+        cases[f"{name} missing"] = (drop(*keys), name)
+        sibling = ".".join([*keys[:-1], "stranger"])
+        cases[f"{name} stranger"] = (change(*keys[:-1], "stranger", value=[]), sibling)
+    for keys in SECTIONS:
+        name = ".".join(keys)
+        for kind, value in {"null": None, "number": 3, "text": "a", "list": []}.items():
+            cases[f"{name} {kind}"] = (change(*keys, value=value), name)
+    return cases
+
+
+EVERY_KEY_WRONG = every_key_wrong()
+
+
+@pytest.mark.parametrize(("edit", "key"), EVERY_KEY_WRONG.values(), ids=EVERY_KEY_WRONG.keys())
+def test_every_key_is_checked(
+    workplace: Path, edit: Callable[[dict[str, Any]], None], key: str
+) -> None:
+    content = yaml.safe_load((workplace / "params.yaml").read_text())
+    edit(content)
+    (workplace / "params.yaml").write_text(yaml.safe_dump(content))
+    assert_refused(f"params.yaml: {key}")
+
+
+def assert_refused(expected: str) -> None:
+    with pytest.raises(StageError) as caught:
         params.load()
+    message = str(caught.value)
+    assert message.startswith("error: ")
+    assert expected in message
+    assert message.isprintable()
+    assert len(message) < 600
+    print(message)
+
+
+def bomb(first: str, reference: str) -> str:
+    """A few lines that grow to ten thousand million values where aliases are followed."""
+    lines = [f"x0: &x0 {first}"]
+    for level in range(1, 11):
+        content = reference.format(", ".join([f"*x{level - 1}"] * 10))
+        lines.append(f"x{level}: &x{level} {content}")
+    return "\n".join(lines) + "\n"
+
+
+WRONG_TEXT: dict[str, tuple[Callable[[str], str], str]] = {
+    "empty": (lambda _: "", "the file: None"),
+    "unclosed list": (lambda _: "epochs: [", "line 1: not valid YAML"),
+    "a list": (lambda _: "- a", "the file: ['a']"),
+    "a zero byte": (lambda _: "\x00", "not valid YAML"),
+    "almost nothing": (lambda _: "epochs: 3", "missing"),
+    "tabs": (lambda text: text.replace("  seed", "\tseed"), "line 4: not valid YAML"),
+    "two documents": (lambda text: f"{text}---\na: 1\n", "not valid YAML"),
+    "duplicate key": (lambda text: f"{text}epochs: 3\n", 'duplicate key "epochs"'),
+    "duplicate nested key": (
+        lambda text: text.replace("    dropout: 0.5", "    dropout: 0.5\n    dropout: 0.4"),
+        'duplicate key "dropout"',
+    ),
+    "duplicate model": (lambda text: f"{text}  simple_cnn: 1\n", 'duplicate key "simple_cnn"'),
+    "alias": (lambda text: f"{text}a: &a 1\nb: *a\n", "the alias *a is not allowed"),
+    "alias bomb": (lambda _: bomb("[lol]", "[{}]"), "the alias *x0 is not allowed"),
+    "merge bomb": (lambda _: bomb("{a: 1}", "{{<<: [{}]}}"), "the alias *x0 is not allowed"),
+    "alias of itself": (lambda _: "models: &a [*a]", "the alias *a is not allowed"),
+    "deep nesting": (lambda _: "epochs: " + "[" * 10_000 + "]" * 10_000, "not valid YAML"),
+    "python object": (
+        lambda text: text.replace("epochs: 15", "epochs: !!python/object/apply:os.getpid []"),
+        "could not determine a constructor",
+    ),
+    "1e400": (lambda text: text.replace("epochs: 15", "epochs: 1e400"), "epochs: inf"),
+    "rate 1e400": (lambda text: text.replace("rate: 0.001", "rate: 1e400"), "learning_rate: inf"),
+    "rate NaN": (lambda text: text.replace("rate: 0.001", "rate: .nan"), "learning_rate: nan"),
+    "5,000 digits": (lambda text: text.replace("epochs: 15", f"epochs: {'9' * 5000}"), "digits"),
+    "a long text": (lambda text: text.replace("epochs: 15", f"epochs: {'x' * 10**6}"), "epochs: "),
+    "a number as key": (lambda text: f"{text}1: 2\n", "Keys should be strings"),
+    "a list as key": (lambda text: f"{text}? [a]\n: 1\n", "Keys should be strings"),
+    "other YAML": (lambda text: f"%YAML 9.9\n---\n{text}", "incompatible YAML document"),
+    "yes for true": (lambda text: text.replace("epochs: 15", "epochs: yes"), "epochs: 'yes'"),
+    "escape codes": (lambda text: f'{text}"a\\e]0;b\\a": 1\n', "not permitted"),
+}
+
+
+@pytest.mark.parametrize(("edit", "expected"), WRONG_TEXT.values(), ids=WRONG_TEXT.keys())
+def test_a_wrong_file_is_refused(
+    workplace: Path, edit: Callable[[str], str], expected: str
+) -> None:
+    file = workplace / "params.yaml"
+    file.write_text(edit(file.read_text()))
+    assert_refused(expected)
+
+
+def test_what_is_no_text_is_refused(workplace: Path) -> None:
+    file = workplace / "params.yaml"
+    file.write_bytes(b"\xff\xfe\x00")
+    assert_refused("params.yaml: not valid YAML")
+    file.unlink()
+    assert_refused("params.yaml: No such file or directory; run from the repository's root")
+    file.mkdir()
+    assert_refused("params.yaml: Is a directory")
 
 
 def test_an_architecture_that_does_not_parse_is_named(workplace: Path) -> None:

@@ -11,8 +11,8 @@ import pickle
 import tarfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,70 +26,152 @@ CLASSES = ["airplane", "automobile", "bird", "cat", "deer"]
 CLASSES += ["dog", "frog", "horse", "ship", "truck"]
 
 
+MOST_MEMBERS = 100  # the official archive has nine
+
+
+class _Bounded(io.RawIOBase):
+    """A stream of at most `limit` bytes, since a small archive can unpack to an endless one."""
+
+    def __init__(self, stream: gzip.GzipFile, limit: int) -> None:
+        self.stream, self.limit = stream, limit
+        self.position = 0
+        self.content_end = 0  # behind the last byte that is not zero
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        left = self.limit - self.position
+        content = self.stream.read(size if 0 <= size <= left else left + 1)
+        if len(content) > left:
+            raise ValueError(f"the archive unpacks to more than {self.limit} bytes")
+        if filled := len(content.rstrip(b"\0")):
+            self.content_end = self.position + filled
+        self.position += len(content)
+        return content
+
+
+class _Dtype:
+    """The type code of a pickled `numpy.dtype`."""
+
+    def __init__(self, code: object = None, *_: object) -> None:
+        self.code = code
+
+    def __setstate__(self, state: object) -> None:
+        """Byte order and alignment, which one byte does not have."""
+
+
+class _Array:
+    """What a pickled NumPy array consists of, as plain values: none of NumPy's code runs."""
+
+    state: object = None
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+    def pictures(self, count: int) -> np.ndarray:
+        """The array if it is (count, 3072) uint8, else ValueError."""
+        match self.state:
+            case (_, tuple() as shape, _Dtype(code=code), int() as column_major, bytes() as data):
+                pass
+            case _:
+                raise ValueError("`data` is not a whole array")
+        if code not in ("u1", b"u1"):  # Python 2, which wrote the official archive, pickled bytes
+            raise ValueError("`data` is not a uint8 array")
+        if shape != (count, 3072) or len(data) != count * 3072:
+            raise ValueError(f"`data` has shape {shape!r:.60} instead of {(count, 3072)}")
+        return np.frombuffer(data, np.uint8).reshape(shape, order="F" if column_major else "C")
+
+
 class _BatchUnpickler(pickle.Unpickler):
-    """Builds NumPy arrays and plain values and refuses every other global."""
+    """Builds plain values and `_Array` and refuses every global but NumPy's array constructors."""
+
+    constructors: ClassVar[dict[tuple[str, str], Any]] = {
+        # NumPy 2 moved the first; the official archive has the old name.
+        ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
+        ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
+        ("numpy", "ndarray"): _Array,
+        ("numpy", "dtype"): _Dtype,
+    }
 
     def find_class(self, module: str, name: str) -> Any:
-        # NumPy 2 moved its arrays' constructor; the official archive has the old name.
-        if (module, name) in {
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "_reconstruct"),
-        }:
-            return np._core.multiarray._reconstruct  # type: ignore[attr-defined]
-        if (module, name) in {("numpy", "ndarray"), ("numpy", "dtype")}:
-            return getattr(np, name)
-        raise pickle.UnpicklingError(f"it calls {module}.{name}, which is not allowed in pictures")
+        try:
+            return self.constructors[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(
+                f"it calls {module}.{name}, which is not allowed in pictures"
+            ) from None
 
 
-def _unpickle(content: bytes, pictures: int) -> tuple[np.ndarray, np.ndarray]:
-    """One batch as pictures (N, 32, 32, 3) uint8 and labels (N,) uint8, else ValueError."""
+def _unpickle(content: bytes, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """One batch as pictures (count, 32, 32, 3) uint8 and labels (count,) uint8, else ValueError."""
+    stream = io.BytesIO(content)
     try:
-        batch = _BatchUnpickler(io.BytesIO(content), encoding="bytes").load()
+        batch = _BatchUnpickler(stream, encoding="bytes").load()
     except Exception as error:  # a broken pickle may raise anything
-        raise ValueError(f"not a readable batch: {error}") from None
+        raise ValueError(f"not a readable batch: {error!s:.200}") from None
+    if stream.read(1):
+        raise ValueError("not a readable batch: bytes follow its end")
     if not isinstance(batch, dict) or not {b"data", b"labels"} <= batch.keys():
         raise ValueError("not a dictionary with `data` and `labels`")
     data, labels = batch[b"data"], batch[b"labels"]
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8:
+    if not isinstance(data, _Array):
         raise ValueError("`data` is not a uint8 array")
-    if data.shape != (pictures, 3072):
-        raise ValueError(f"`data` has shape {data.shape} instead of {(pictures, 3072)}")
-    if not isinstance(labels, list) or len(labels) != pictures:
-        raise ValueError(f"`labels` is not a list of {pictures} numbers")
+    images = data.pictures(count).reshape(count, 3, 32, 32).transpose(0, 2, 3, 1)
+    if not isinstance(labels, list) or len(labels) != count:
+        raise ValueError(f"`labels` is not a list of {count} numbers")
     if not all(type(label) is int and 0 <= label < len(CLASSES) for label in labels):
         raise ValueError("`labels` has something other than whole numbers from 0 to 9")
-    images = data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return images, np.array(labels, np.uint8)
+
+
+def _members(tar: tarfile.TarFile, largest: int) -> Iterator[tuple[PurePosixPath, bytes]]:
+    """Give name and content of each file; ValueError for what no archive of pictures holds."""
+    for number, member in enumerate(tar):
+        path = PurePosixPath(member.name)
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"{path}: leads out of the archive's folder")
+        if member.isdir():
+            continue
+        if not member.isreg() or member.size > largest:
+            raise ValueError(f"{path}: not a regular file of at most {largest} bytes")
+        if number >= MOST_MEMBERS:
+            raise ValueError(f"{path}: more than {MOST_MEMBERS} members")
+        file = tar.extractfile(member)
+        assert file is not None  # regular files can be opened
+        yield path, file.read()
 
 
 def read_batches(path: Path, pictures: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Give the six batches one at a time, in the archive's order, each of `pictures` pictures.
 
     Yields (name, pictures (N, 32, 32, 3) uint8, labels (N,) uint8). Raises `StageError` naming file
-    and reason where the archive is not whole and of that layout.
+    and reason where the archive is not whole and of that layout. Nothing is unpacked to disk.
     """
     missing = list(BATCHES)
     # Pixels, labels and file names of the official batches come to 3,104 bytes a picture.
     largest = 4096 * pictures + 65536
-    member_name = ""
     try:
-        with tarfile.open(path, "r:gz") as tar:
-            for member in tar:
-                member_name = member.name
-                folder, _, name = member.name.partition("/")
-                if folder != FOLDER or name not in BATCHES:
-                    continue
-                if name not in missing:
-                    raise ValueError("stands twice in the archive")
-                if not member.isreg() or member.size > largest:
-                    raise ValueError(f"not a regular file of at most {largest} bytes")
-                file = tar.extractfile(member)
-                assert file is not None  # regular files can be opened
-                images, labels = _unpickle(file.read(), pictures)
-                missing.remove(name)
-                yield name, images, labels
+        with gzip.open(path) as packed:
+            unpacked = _Bounded(packed, len(BATCHES) * largest + 2**20)
+            with tarfile.open(fileobj=unpacked, mode="r|") as tar:
+                for member, content in _members(tar, largest):
+                    if member.parent != PurePosixPath(FOLDER) or member.name not in BATCHES:
+                        continue
+                    if member.name not in missing:
+                        raise ValueError(f"{member}: stands twice in the archive")
+                    try:
+                        images, labels = _unpickle(content, pictures)
+                    except ValueError as error:
+                        raise ValueError(f"{member}: {error}") from None
+                    missing.remove(member.name)
+                    yield member.name, images, labels
+                end = tar.offset
+            unpacked.read()
+            if unpacked.content_end > end:
+                raise ValueError("bytes follow the end of the archive, or it is damaged")
     except ValueError as error:
-        raise StageError(f"{path}: {member_name}: {error}") from None
+        raise StageError(f"{path}: {error}") from None
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise StageError(f"{path}: not a whole gzip-compressed tar archive: {error}") from None
     if missing:

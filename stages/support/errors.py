@@ -1,5 +1,15 @@
 """The one way a stage ends when something the user can change is wrong."""
 
+import errno
+import functools
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import ParamSpec
+
+Arguments = ParamSpec("Arguments")
+
 
 class StageError(SystemExit):
     """Ends the process with exit status 1 and its message, one line, on standard error.
@@ -8,4 +18,29 @@ class StageError(SystemExit):
     """
 
     def __init__(self, message: object) -> None:
-        super().__init__("error: " + " ".join(str(message).split()))
+        line = " ".join(str(message).split())
+        # A name from an archive may hold control characters, which a terminal would obey.
+        super().__init__("error: " + "".join(c if c.isprintable() else "?" for c in line))
+
+
+def one_line_errors(main: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """Decorate a stage's `main`: a failing disk and Ctrl-C end in one line, without a traceback."""
+
+    def leave(_signal: int, _frame: FrameType | None) -> None:
+        # At once: a KeyboardInterrupt raised inside one of TensorFlow's callbacks is lost.
+        os.write(2, b"interrupted: `dvc repro` goes on where it can\n")
+        os._exit(130)  # 128 + SIGINT, as shells count
+
+    @functools.wraps(main)
+    def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        signal.signal(signal.SIGINT, leave)
+        try:
+            main(*args, **kwargs)
+        except OSError as error:
+            remedy = "free some space" if error.errno == errno.ENOSPC else "correct that"
+            where = f"{error.filename}: " if error.filename else ""
+            raise StageError(
+                f"{where}{error.strerror or error}; {remedy} and run it again"
+            ) from None
+
+    return guarded
