@@ -3,10 +3,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo repro test lint lock
+.PHONY: help setup demo repro test lint lock kill-resnet50
 
 help:  ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 8
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
 
 setup: .venv/installed  ## make .venv with the pinned packages
 
@@ -29,6 +29,9 @@ repro: setup  ## run what has changed of the real pipeline
 
 test: setup lint  ## pass every test
 	python -m pytest
+
+kill-resnet50: setup  ## kill a training of the real ResNet50 and resume it
+	python -m tests.resnet50_kill
 
 lint: setup  ## check style and types
 	ruff format --check .

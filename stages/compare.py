@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 
 from stages.support import params, paths
 from stages.support.archive import CLASSES
-from stages.support.errors import StageError
-from stages.support.files import replacing
+from stages.support.errors import StageError, one_line_errors
+from stages.support.files import replacing, write_json
 
 Metrics = dict[str, dict[str, Any]]
 Curves = dict[str, dict[str, list[float]]]
@@ -133,6 +133,7 @@ def save(figure: Figure, path: Path) -> None:
     plt.close(figure)
 
 
+@one_line_errors
 def main() -> None:
     models = list(params.load().models)
     try:
@@ -147,8 +148,7 @@ def main() -> None:
     }
     with replacing(paths.COMPARISON_MD) as partial:
         partial.write_text(table, encoding="utf-8")
-    with replacing(paths.COMPARISON_JSON) as partial:
-        partial.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    write_json(paths.COMPARISON_JSON, summary)
     save(draw_accuracies(metrics), paths.COMPARISON_PNG)
     save(draw_curves(curves), paths.CURVES_PNG)
     save(draw_confusion_matrices(metrics), paths.CONFUSION_PNG)

@@ -13,9 +13,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from stages.support import params, paths
+from stages.support import arrays, model_file, params, paths
 from stages.support.archive import CLASSES
-from stages.support.errors import StageError
+from stages.support.errors import StageError, one_line_errors
 from stages.support.files import replacing
 
 BATCH_SIZE = 250  # pictures at once; changes nothing but speed and the last bit of the loss
@@ -48,18 +48,12 @@ def evaluate(model: keras.Model, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarr
     return probabilities, metrics
 
 
+@one_line_errors
 def main(name: str) -> None:
     params.load().model(name)
-    path = paths.MODELS / f"{name}.keras"
-    try:
-        # Compiled anew: the file holds no optimizer state, which Keras would warn about.
-        model = keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise StageError(
-            f"{path}: not a readable model: {error}; run `dvc repro --force train@{name}`"
-        ) from None
+    model = model_file.load(paths.MODELS / f"{name}.keras")
     model.compile(loss="categorical_crossentropy", metrics=["accuracy"])
-    x, y = (np.load(paths.TEST / file, mmap_mode="r") for file in ("x.npy", "y.npy"))
+    x, y = arrays.load(paths.TEST)
     probabilities, metrics = evaluate(model, x, y)
 
     written = paths.METRICS / f"{name}.json"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.support import archive, params, paths
-from stages.support.errors import StageError
+from stages.support import archive, arrays, params, paths
+from stages.support.errors import StageError, one_line_errors
 from stages.support.files import replacing
 
 
@@ -44,6 +44,7 @@ def prepared(path: Path, pictures: int) -> Iterator[tuple[int, np.ndarray, np.nd
         yield first, images.astype(np.float32) / 255, one_hot[labels]
 
 
+@one_line_errors
 def main() -> None:
     settings = params.load()
     pictures = settings.pictures_per_batch
@@ -51,18 +52,13 @@ def main() -> None:
     with ExitStack() as stack:
         folders = {split: stack.enter_context(replacing(split)) for split in ranges}
         for split, (first, last) in ranges.items():
-            folders[split].mkdir()
-            for file, shape in {"x.npy": (32, 32, 3), "y.npy": (10,)}.items():
-                np.lib.format.open_memmap(
-                    folders[split] / file, "w+", np.float32, (last - first, *shape)
-                )
+            arrays.create(folders[split], last - first)
         for start, x, y in prepared(paths.ARCHIVE, pictures):
             for split, (first, last) in ranges.items():
                 low, high = max(first, start), min(last, start + pictures)
                 if low < high:
-                    for file, rows in {"x.npy": x, "y.npy": y}.items():
-                        array = np.load(folders[split] / file, mmap_mode="r+")
-                        array[low - first : high - first] = rows[low - start : high - start]
+                    rows = slice(low - start, high - start)
+                    arrays.write_rows(folders[split], low - first, x[rows], y[rows])
     for split, (first, last) in ranges.items():
         print(
             f"wrote {split}: x {(last - first, 32, 32, 3)} float32, y {(last - first, 10)} float32"

@@ -6,21 +6,21 @@ epoch in models/checkpoints/MODEL/ until it is done, and resumes from it.
 """
 
 import csv
-import json
-import re
+import os
+import signal
 import sys
 import time
-import zipfile
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from stages.support import params, paths
-from stages.support.checkpoint import Checkpoints, History, fingerprint
-from stages.support.errors import StageError
-from stages.support.files import replacing
+from stages.support import arrays, checkpoint, model_file, params, paths, provenance
+from stages.support.checkpoint import Checkpoints, History
+from stages.support.errors import StageError, one_line_errors
+from stages.support.files import replacing, write_json
 
 
 class ShuffledBatches(keras.utils.PyDataset):
@@ -86,77 +86,48 @@ def compile_model(model: keras.Model, learning_rate: float) -> None:
     )
 
 
-def save_reproducibly(model: keras.Model, path: Path) -> None:
-    """Write a `.keras` file in which equal models are equal bytes.
+def inputs_of(name: str, settings: params.Params) -> str:
+    """The fingerprint of all that decides what a training gives: code, parameters, data, weights.
 
-    Keras puts in two things that differ each time: dates, and memory addresses as the identities of
-    objects that layers share, which are numbered here instead.
+    The files are those that dvc.yaml names for the stage.
     """
-    numbers: dict[str, str] = {}
-
-    def number(match: re.Match[str]) -> str:
-        return match[1] + numbers.setdefault(match[2], str(len(numbers)))
-
-    with replacing(path) as whole:
-        dated = whole.with_name(f".dated-{path.name}")
-        try:
-            model.save(dated)
-            with zipfile.ZipFile(dated) as source, zipfile.ZipFile(whole, "w") as target:
-                for name in sorted(source.namelist()):
-                    content = source.read(name)
-                    if name == "metadata.json":
-                        metadata = json.loads(content)
-                        del metadata["date_saved"]
-                        content = json.dumps(metadata).encode()
-                    elif name == "config.json":
-                        identity = r'("shared_object_id": )(\d+)'
-                        content = re.sub(identity, number, content.decode()).encode()
-                    target.writestr(zipfile.ZipInfo(name), content)  # dated 1980-01-01
-        finally:
-            dated.unlink(missing_ok=True)
+    support = [Path(module.__file__ or "") for module in (arrays, checkpoint, model_file)]
+    model_params = settings.model(name)
+    weights = [paths.IMAGENET_WEIGHTS] if model_params.weights == "imagenet" else []
+    splits = [folder / x for folder in (paths.TRAIN, paths.VALIDATION) for x in arrays.ROW_SHAPES]
+    return checkpoint.fingerprint(
+        [Path(__file__), paths.ARCHITECTURES / f"{name}.py", *support, *splits, *weights],
+        (
+            [version(package) for package in provenance.PACKAGES],
+            keras.backend.backend(),
+            settings.seed,
+            settings.epochs_of(name),
+            settings.batch_size,
+            model_params,
+        ),
+    )
 
 
-def load(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Memory-map a split's x and y."""
-    x, y = (np.load(folder / name, mmap_mode="r") for name in ("x.npy", "y.npy"))
-    return x, y
-
-
+@one_line_errors
 def main(name: str) -> None:
     settings = params.load()
     model_params = settings.model(name)
     arguments = params.build_arguments(name, model_params)
     epochs, batch_size = settings.epochs_of(name), settings.batch_size
-    x, y = load(paths.TRAIN)
-    validation = load(paths.VALIDATION)
+    x, y = arrays.load(paths.TRAIN)
+    validation = arrays.load(paths.VALIDATION)
 
     keras.utils.set_random_seed(settings.seed)
     architecture = import_module(f"stages.architectures.{name}")
     try:
         model: keras.Model = architecture.build(**arguments)
     except (OSError, ValueError) as error:
-        raise StageError(f"{name}: the network could not be built: {error}") from None
+        raise StageError(f"{name}: the network could not be built: {error!s:.300}") from None
     compile_model(model, model_params.learning_rate)
     model.optimizer.build(model.trainable_variables)
 
-    code = [Path(__file__), paths.ARCHITECTURES / f"{name}.py"]
-    data = [
-        folder / file for folder in (paths.TRAIN, paths.VALIDATION) for file in ("x.npy", "y.npy")
-    ]
-    weights = [paths.IMAGENET_WEIGHTS] if arguments.get("weights") else []
-    inputs = fingerprint(
-        [*code, *data, *weights],
-        (
-            keras.__version__,
-            keras.backend.backend(),
-            settings.seed,
-            epochs,
-            batch_size,
-            model_params,
-        ),
-    )
     variables = [*model.variables, *model.optimizer.variables]
-    checkpoints = Checkpoints(paths.CHECKPOINTS / name, inputs, variables)
+    checkpoints = Checkpoints(paths.CHECKPOINTS / name, inputs_of(name, settings), variables)
     history = checkpoints.restore()
     if history:
         print(f"resuming {name} after epoch {len(history)} of {epochs}", flush=True)
@@ -178,16 +149,23 @@ def main(name: str) -> None:
 
     # A new optimizer has no state: without the old one's the file is a third of the size.
     compile_model(model, model_params.learning_rate)
-    save_reproducibly(model, paths.MODELS / f"{name}.keras")
-    with replacing(paths.TIMINGS / f"{name}.json") as partial:
-        seconds = [round(epoch["seconds"], 1) for epoch in history]
-        timing = {"training_seconds": round(sum(seconds), 1), "epoch_seconds": seconds}
-        partial.write_text(json.dumps(timing) + "\n", encoding="utf-8")
+    written = paths.MODELS / f"{name}.keras"
+    model_file.save(model, written)
+    seconds = [round(epoch["seconds"], 1) for epoch in history]
+    timing = {"training_seconds": round(sum(seconds), 1), "epoch_seconds": seconds}
+    write_json(paths.TIMINGS / f"{name}.json", timing)
+    origin = provenance.describe(
+        written, settings.seed, keras.config.dtype_policy().name, arguments.get("weights")
+    )
+    write_json(paths.PROVENANCE / f"{name}.json", origin)
+    print(f"wrote {written}", flush=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # too late: the work is done
     checkpoints.clear()
-    print(f"wrote {paths.MODELS / f'{name}.keras'}")
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         raise StageError("usage: python -m stages.train MODEL")
     main(sys.argv[1])
+    # Killed while TensorFlow takes its time to shut down, a finished training would have failed.
+    os._exit(0)

@@ -7,7 +7,6 @@ curves, so a training it resumes differs from one that was never interrupted.
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import numpy as np
 from stages.support.files import remove, replacing
 
 History = list[dict[str, float]]
-KEPT = 2
 
 
 def fingerprint(files: Iterable[Path], settings: object) -> str:
@@ -39,37 +37,42 @@ class Checkpoints:
         self.folder = folder
         self.fingerprint = fingerprint
         self.variables = variables
+        self.newest: Path | None = None
+
+    def read(self, path: Path) -> tuple[History, list[np.ndarray]] | None:
+        """Learning curves and values of one checkpoint; None if it belongs to other inputs."""
+        with np.load(path, allow_pickle=False) as saved:  # checks a checksum of every entry
+            if str(saved["fingerprint"]) != self.fingerprint:
+                return None
+            values = [saved[f"variable_{i}"] for i in range(len(self.variables))]
+            return json.loads(str(saved["history"])), values
 
     def restore(self) -> History:
         """Assign the newest usable checkpoint and give its learning curves; empty without one."""
         for path in sorted(self.folder.glob("epoch-*.npz"), reverse=True):
             try:
-                with np.load(path, allow_pickle=False) as saved:
-                    if str(saved["fingerprint"]) != self.fingerprint:
-                        continue
-                    values = [saved[f"variable_{i}"] for i in range(len(self.variables))]
-                    history: History = json.loads(str(saved["history"]))
-            # A damaged file fails in the zip, in an array's header or in a missing key.
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                path.rename(path.with_suffix(".damaged"))
-                print(f"set aside damaged checkpoint {path}: {error}", flush=True)
+                checkpoint = self.read(path)
+            except Exception as error:  # zip, NumPy and JSON raise many kinds at damaged bytes
+                path.replace(path.with_suffix(".damaged"))
+                print(f"set aside damaged checkpoint {path}: {error!s:.200}", flush=True)
                 continue
-            for variable, value in zip(self.variables, values, strict=True):
-                variable.assign(value)
-            return history
+            if checkpoint:
+                history, values = checkpoint
+                for variable, value in zip(self.variables, values, strict=True):
+                    variable.assign(value)
+                self.newest = path
+                return history
         return []
 
     def save(self, history: History) -> None:
-        """Write a checkpoint after the last epoch of `history` and drop all but the newest two."""
-        from keras import ops
-
-        values = {
-            f"variable_{i}": ops.convert_to_numpy(value) for i, value in enumerate(self.variables)
-        }
-        with (
-            replacing(self.folder / f"epoch-{len(history):06d}.npz") as partial,
-            partial.open("wb") as file,
-        ):
+        """Write a checkpoint after the last epoch of `history` and keep only the one before it."""
+        values = {f"variable_{i}": np.asarray(value) for i, value in enumerate(self.variables)}
+        path = self.folder / f"epoch-{len(history):06d}.npz"
+        # Removed before the new one is written, so that there are never more than two on the disk.
+        for old in self.folder.glob("*"):
+            if old != self.newest:
+                remove(old)
+        with replacing(path) as partial, partial.open("wb") as file:
             np.savez(
                 file,
                 allow_pickle=False,
@@ -79,8 +82,10 @@ class Checkpoints:
             )
             file.flush()
             os.fsync(file.fileno())
-        for path in sorted(self.folder.glob("epoch-*.npz"))[:-KEPT]:
-            path.unlink()
+        folder = os.open(self.folder, os.O_RDONLY)
+        os.fsync(folder)  # or a power cut could take back the new name
+        os.close(folder)
+        self.newest = path
 
     def clear(self) -> None:
         """Remove the folder, once the training has finished."""

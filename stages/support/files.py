@@ -1,5 +1,6 @@
 """Outputs that appear whole or not at all."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,14 @@ def replacing(path: Path) -> Iterator[Path]:
         if path.is_dir():
             remove(path)
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         remove(partial)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a write that fails knows no name
         raise
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write `content` as indented JSON."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

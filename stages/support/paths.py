@@ -18,6 +18,7 @@ CHECKPOINTS = MODELS / "checkpoints"
 METRICS = Path("metrics")
 CURVES = METRICS / "curves"
 TIMINGS = METRICS / "timings"
+PROVENANCE = METRICS / "provenance"
 COMPARISON_JSON = METRICS / "comparison.json"
 COMPARISON_MD = METRICS / "comparison.md"
 COMPARISON_PNG = METRICS / "comparison.png"

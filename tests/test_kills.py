@@ -1,0 +1,207 @@
+"""Killed at random moments, the pipeline goes on and ends with the same bytes.
+
+The moments are those of a real `dvc`; `pytest -s` prints what was killed when.
+"""
+
+import contextlib
+import hashlib
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import yaml
+
+from tests.conftest import Repository
+
+EPOCHS = 100
+RESULTS = ["models/simple_cnn.keras", "metrics/simple_cnn.json", "metrics/curves/simple_cnn.csv"]
+RESULTS += ["data/cifar-10-python.tar.gz", "data/train/x.npy", "data/test/y.npy"]
+REPRO = ("dvc", "repro", "evaluate@simple_cnn")
+
+
+def digests(repository: Repository) -> dict[str, str]:
+    return {
+        name: hashlib.sha256((repository.path / name).read_bytes()).hexdigest() for name in RESULTS
+    }
+
+
+def start(repository: Repository, command: tuple[str, ...], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            command,
+            cwd=repository.path,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def kill_stage(dvc: subprocess.Popen[bytes]) -> None:
+    """Kill what `dvc` runs, the stage's processes, and leave `dvc` itself."""
+    for child in psutil.Process(dvc.pid).children(recursive=True):
+        child.kill()
+
+
+def kill_all(dvc: subprocess.Popen[bytes]) -> None:
+    os.killpg(dvc.pid, signal.SIGKILL)
+
+
+def interrupt(dvc: subprocess.Popen[bytes]) -> None:
+    """What Ctrl-C in a terminal does."""
+    os.killpg(dvc.pid, signal.SIGINT)
+
+
+class Killer:
+    """Runs `dvc repro` again and again, each time killed at a moment of its own."""
+
+    def __init__(self, repository: Repository, log: Path) -> None:
+        self.repository, self.log = repository, log
+        self.random = random.Random()
+        self.kills = 0
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def mend_lock(self) -> None:
+        """DVC 3.67 does not write dvc.lock atomically; do what the README says to do then."""
+        try:
+            content = yaml.safe_load((self.repository.path / "dvc.lock").read_text())
+        except yaml.YAMLError:
+            content = None
+        if not isinstance(content, dict) or "stages" not in content:
+            print("dvc.lock was half-written")
+            self.repository.check("git", "checkout", "--quiet", "dvc.lock")
+
+    def run(
+        self,
+        reached: Callable[[], bool],
+        longest_delay: float,
+        kill: Callable[[subprocess.Popen[bytes]], None],
+        command: tuple[str, ...] = REPRO,
+    ) -> str:
+        """Start, wait until `reached` and a random while, kill, and give the output."""
+        self.mend_lock()
+        self.started = time.time()
+        process = start(self.repository, command, self.log)
+        while not reached():
+            assert process.poll() is None, f"ended before it could be killed:\n{self.output()}"
+            time.sleep(0.001)
+        delay = self.random.uniform(0, longest_delay)
+        time.sleep(delay)
+        if process.poll() is None:
+            self.kills += 1
+            running = psutil.Process(process.pid).children(recursive=True)
+            kill(process)
+            _, alive = psutil.wait_procs(running, timeout=60)
+            assert not alive
+        process.wait(timeout=60)
+        output = self.output()
+        print(f"{kill.__name__} after {delay:.3f} s, the last output was {output[-60:]!r}")
+        return output
+
+    def says(self, text: str) -> Callable[[], bool]:
+        return lambda: text in self.output()
+
+    def epochs(self, count: int) -> Callable[[], bool]:
+        """Whether that many epochs have begun."""
+        return lambda: self.output().count("Epoch ") >= count
+
+    def written(self, pattern: str) -> Callable[[], bool]:
+        """Whether such a file is being written now; an earlier kill may have left one."""
+
+        def being_written() -> bool:
+            for path in self.repository.path.glob(pattern):
+                with contextlib.suppress(FileNotFoundError):  # it is renamed when it is whole
+                    if path.stat().st_mtime > self.started:
+                        return True
+            return False
+
+        return being_written
+
+
+def finished_epochs(output: str) -> int:
+    return max([int(n) for n in re.findall(r"Epoch (\d+)/", output)], default=1) - 1
+
+
+def test_killed_anywhere_the_pipeline_ends_with_the_same_bytes(
+    clone: Repository, trained: Repository, tmp_path: Path
+) -> None:
+    clone.set_params(epochs=EPOCHS, sample__seed=7)
+    clone.check(*REPRO)
+    expected = digests(clone)
+    clone.check("git", "checkout", "--quiet", "--", "dvc.lock")  # all of it has to run again
+    for name in RESULTS:
+        (clone.path / name).unlink()
+    clone.check("rm", "-rf", ".dvc/cache/runs")
+
+    killer = Killer(clone, tmp_path / "log")
+    for stage in ("fetch", "preprocess"):
+        killer.mend_lock()
+        clone.check("dvc", "repro", "fetch")
+        command = ("dvc", "repro", "--force", "--single-item", stage)
+        until = killer.kills + 3
+        while killer.kills < until:  # it may be done before its kill comes
+            killer.run(killer.says("Running stage"), 0.6, kill_all, command)
+
+    redone = []
+    finished = 0
+    for number in range(14):
+        kill = (kill_all, kill_stage, interrupt)[number % 3]
+        if number < 10:
+            output = killer.run(killer.epochs(killer.random.randint(1, 4)), 0.1, kill)
+        else:
+            output = killer.run(killer.written("models/checkpoints/*/.partial-*"), 0, kill)
+        assert "Traceback" not in output
+        resumed = re.search(r"resuming simple_cnn after epoch (\d+) of", output)
+        if finished > 1:
+            assert resumed, output
+        redone.append(finished - int(resumed[1]) if resumed else finished)
+        finished = max(finished, finished_epochs(output))
+    assert finished > 3  # the kills hit a training that got somewhere
+    assert max(redone) <= 1
+
+    killer.run(killer.written("models/.*simple_cnn.keras"), 0.02, kill_all)
+    killer.run(killer.says("Running stage 'evaluate@simple_cnn'"), 5, kill_all)
+    killer.mend_lock()
+    clone.check(*REPRO)
+    assert digests(clone) == expected
+    assert "evaluate@simple_cnn" not in clone.changed_stages()
+    assert not list((clone.path / "models/checkpoints").glob("simple_cnn"))
+    print(f"{killer.kills} kills, every result byte-identical")
+    assert killer.kills >= 20
+
+
+def test_a_killed_experiment_resumes(clone: Repository, tmp_path: Path) -> None:
+    command = ("dvc", "exp", "run", "--name", "long", "-S", f"epochs={EPOCHS}", "train@simple_cnn")
+    killer = Killer(clone, tmp_path / "log")
+    killer.run(
+        killer.written("models/checkpoints/simple_cnn/epoch-000003.npz"), 0, kill_all, command
+    )
+    assert "resuming simple_cnn after epoch" in clone.check(*command)
+    curves = (clone.path / "metrics/curves/simple_cnn.csv").read_text()
+    assert curves.count("\n") == EPOCHS + 1
+
+
+def test_of_two_repros_of_one_stage_the_second_says_who_holds_it(
+    clone: Repository, tmp_path: Path
+) -> None:
+    clone.set_params(epochs=EPOCHS)
+    command = ("dvc", "repro", "--single-item", "train@simple_cnn")
+    log = tmp_path / "log"
+    first = start(clone, command, log)
+    while "Epoch 1/" not in log.read_text():
+        assert first.poll() is None
+        time.sleep(0.01)
+    second = clone.run(*command)
+    assert second.returncode != 0
+    assert "is busy, it is being blocked by" in second.stderr
+    assert f"(PID {first.pid})" in second.stderr
+    assert first.wait(timeout=120) == 0
+    assert "train@simple_cnn" not in clone.changed_stages()
