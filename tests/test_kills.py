@@ -131,7 +131,7 @@ def finished_epochs(output: str) -> int:
 
 
 def test_killed_anywhere_the_pipeline_ends_with_the_same_bytes(
-    clone: Repository, trained: Repository, tmp_path: Path
+    clone: Repository, tmp_path: Path
 ) -> None:
     clone.set_params(epochs=EPOCHS, sample__seed=7)
     clone.check(*REPRO)
