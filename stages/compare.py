@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from stages.support import params, paths
 from stages.support.archive import CLASSES
 from stages.support.errors import StageError, one_line_errors
-from stages.support.files import replacing, write_json
+from stages.support.files import only_one, replacing, write_json
 
 Metrics = dict[str, dict[str, Any]]
 Curves = dict[str, dict[str, list[float]]]
@@ -136,6 +136,7 @@ def save(figure: Figure, path: Path) -> None:
 @one_line_errors
 def main() -> None:
     models = list(params.load().models)
+    only_one("compare")
     try:
         metrics, curves = read_metrics(models), read_curves(models)
     except (OSError, ValueError, KeyError, IndexError) as error:

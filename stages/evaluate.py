@@ -5,18 +5,18 @@ Reads models/MODEL.keras and data/test/. Writes data/evaluations/MODEL/ for the 
 metrics/MODEL.json, where DVC's metrics commands and Git find them.
 """
 
-import json
-import shutil
 import sys
 from typing import Any
 
 import keras
 import numpy as np
 
-from stages.support import arrays, model_file, params, paths
+from stages.support import model_file, params, paths
 from stages.support.archive import CLASSES
+from stages.support.arrays import Split
+from stages.support.batches import Batches
 from stages.support.errors import StageError, one_line_errors
-from stages.support.files import replacing
+from stages.support.files import only_one, replacing, write_json
 
 BATCH_SIZE = 250  # pictures at once; changes nothing but speed and the last bit of the loss
 
@@ -27,11 +27,12 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return np.bincount(pairs, minlength=len(CLASSES) ** 2).reshape(len(CLASSES), len(CLASSES))
 
 
-def evaluate(model: keras.Model, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-    """Probabilities (N, 10) float32 and metrics of a model on pictures x and one-hot labels y."""
-    loss, accuracy = model.evaluate(x, y, batch_size=BATCH_SIZE, verbose=0)
-    probabilities = model.predict(x, batch_size=BATCH_SIZE, verbose=0)
-    matrix = confusion_matrix(y.argmax(axis=1), probabilities.argmax(axis=1))
+def evaluate(model: keras.Model, split: Split) -> tuple[np.ndarray, dict[str, Any]]:
+    """Probabilities (N, 10) float32 and metrics of a compiled model on the pictures of a split."""
+    batches = Batches(split, BATCH_SIZE)
+    loss, accuracy = model.evaluate(batches, verbose=0)
+    probabilities = model.predict(batches, verbose=0)
+    matrix = confusion_matrix(split.labels(), probabilities.argmax(axis=1))
     # A class without pictures, possible in a small generated set, counts as 0.
     per_class = matrix.diagonal() / np.maximum(matrix.sum(axis=1), 1)
     metrics = {
@@ -51,17 +52,17 @@ def evaluate(model: keras.Model, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarr
 @one_line_errors
 def main(name: str) -> None:
     params.load().model(name)
+    only_one(f"evaluate@{name}")
     model = model_file.load(paths.MODELS / f"{name}.keras")
     model.compile(loss="categorical_crossentropy", metrics=["accuracy"])
-    x, y = arrays.load(paths.TEST)
-    probabilities, metrics = evaluate(model, x, y)
+    probabilities, metrics = evaluate(model, Split(paths.TEST))
 
     written = paths.METRICS / f"{name}.json"
-    with replacing(paths.EVALUATIONS / name) as folder, replacing(written) as partial:
+    with replacing(paths.EVALUATIONS / name) as folder:
         folder.mkdir()
         np.save(folder / "probabilities.npy", probabilities)
-        partial.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-        shutil.copyfile(partial, folder / "metrics.json")
+        write_json(folder / "metrics.json", metrics)
+        write_json(written, metrics)
     print(f"{name}: test accuracy {metrics['accuracy']:.2%}, test loss {metrics['loss']:.4f}")
     print(f"wrote {written}")
 

@@ -4,7 +4,6 @@ Reads the official server, or the file named by the environment variable CIFAR10
 `dataset: sample`, generates a picture set. Writes data/cifar-10-python.tar.gz.
 """
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from stages.support import archive, params, paths, sample
 from stages.support.download import download
 from stages.support.errors import StageError, one_line_errors
-from stages.support.files import replacing
+from stages.support.files import only_one, replacing, sha256
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
@@ -42,21 +41,21 @@ def copy_local(source: Path, target: Path) -> None:
         if not source.is_file() or source.stat().st_size > LARGEST_LOCAL:
             source.open("rb").close()  # says why where there is none
             raise StageError(f"{source}: not a regular file of at most {LARGEST_LOCAL} bytes")
-        with source.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256(source)
     except OSError as error:
         raise StageError(
             f"CIFAR10_ARCHIVE={source}: {error.strerror}; name a readable archive"
         ) from None
     shutil.copyfile(source, target)
-    print(f"copied {source}\nsha256 {sha256}")
-    if sha256 != SHA256:
+    print(f"copied {source}\nsha256 {found}")
+    if found != SHA256:
         print(f"NOTICE: this is not the official CIFAR-10 archive (sha256 {SHA256})")
 
 
 @one_line_errors
 def main() -> None:
     settings = params.load()
+    only_one("fetch")
     local = os.environ.get("CIFAR10_ARCHIVE") if settings.dataset == "cifar10" else None
     with replacing(paths.ARCHIVE) as target:
         if settings.dataset == "sample":

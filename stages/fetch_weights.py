@@ -13,7 +13,7 @@ from pathlib import Path
 from stages.support import params, paths
 from stages.support.download import download
 from stages.support.errors import StageError, one_line_errors
-from stages.support.files import replacing
+from stages.support.files import only_one, replacing
 
 # Keras knows address and checksum itself; these are for the message and the bound.
 URL = (
@@ -26,6 +26,7 @@ LARGEST = 100_000_000  # bytes; the file has 94,765,736
 @one_line_errors
 def main() -> None:
     settings = params.load()
+    only_one("fetch_weights")
     # Keras reads and writes weights without a backend that computes, which imports faster.
     os.environ.setdefault("KERAS_BACKEND", "numpy")
     import keras

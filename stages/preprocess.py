@@ -13,7 +13,7 @@ import numpy as np
 
 from stages.support import archive, arrays, params, paths
 from stages.support.errors import StageError, one_line_errors
-from stages.support.files import replacing
+from stages.support.files import only_one, replacing
 
 
 def splits(pictures_per_batch: int, validation_split: float) -> dict[Path, tuple[int, int]]:
@@ -47,6 +47,7 @@ def prepared(path: Path, pictures: int) -> Iterator[tuple[int, np.ndarray, np.nd
 @one_line_errors
 def main() -> None:
     settings = params.load()
+    only_one("preprocess")
     pictures = settings.pictures_per_batch
     ranges = splits(pictures, settings.validation_split)
     with ExitStack() as stack:

@@ -15,49 +15,32 @@ from importlib.metadata import version
 from pathlib import Path
 
 import keras
-import numpy as np
 
-from stages.support import arrays, checkpoint, model_file, params, paths, provenance
+from stages.support import arrays, batches, checkpoint, model_file, params, paths, provenance
+from stages.support.arrays import Split
+from stages.support.batches import Batches
 from stages.support.checkpoint import Checkpoints, History
 from stages.support.errors import StageError, one_line_errors
-from stages.support.files import replacing, write_json
-
-
-class ShuffledBatches(keras.utils.PyDataset):
-    """Batches in an order given by (seed, epoch) alone, so that any epoch can be redone.
-
-    x is (N, 32, 32, 3) float32 in [0, 1], y (N, 10) float32 one-hot; a batch copies their rows.
-    """
-
-    def __init__(self, x: np.ndarray, y: np.ndarray, batch_size: int, seed: int) -> None:
-        super().__init__()
-        self.x, self.y, self.batch_size, self.seed = x, y, batch_size, seed
-        self.shuffle(0)
-
-    def shuffle(self, epoch: int) -> None:
-        """Take the order of this epoch, counted from 0."""
-        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.y))
-
-    def __len__(self) -> int:
-        return -(-len(self.y) // self.batch_size)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        return self.x[rows], self.y[rows]
+from stages.support.files import only_one, replacing, write_json
 
 
 class EpochRecorder(keras.callbacks.Callback):
     """Shuffles before each epoch; after it writes the learning curves and a checkpoint."""
 
     def __init__(
-        self, batches: ShuffledBatches, checkpoints: Checkpoints, history: History, curves: Path
+        self,
+        training: Batches,
+        seed: int,
+        checkpoints: Checkpoints,
+        history: History,
+        curves: Path,
     ) -> None:
         super().__init__()
-        self.batches, self.checkpoints = batches, checkpoints
+        self.training, self.seed, self.checkpoints = training, seed, checkpoints
         self.history, self.curves = history, curves
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.batches.shuffle(epoch)
+        self.training.shuffle(self.seed, epoch)
         self.started = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -86,79 +69,92 @@ def compile_model(model: keras.Model, learning_rate: float) -> None:
     )
 
 
-def inputs_of(name: str, settings: params.Params) -> str:
-    """The fingerprint of all that decides what a training gives: code, parameters, data, weights.
+def code(name: str) -> list[Path]:
+    """The files that decide what a training gives, as dvc.yaml names them for the stage."""
+    support = [Path(module.__file__ or "") for module in (arrays, batches, checkpoint, model_file)]
+    return [Path(__file__), *support, paths.ARCHITECTURES / f"{name}.py"]
 
-    The files are those that dvc.yaml names for the stage.
-    """
-    support = [Path(module.__file__ or "") for module in (arrays, checkpoint, model_file)]
+
+def fingerprint(name: str, settings: params.Params) -> str:
+    """Equal for two trainings that give the same: code, parameters, data, weights, software."""
     model_params = settings.model(name)
     weights = [paths.IMAGENET_WEIGHTS] if model_params.weights == "imagenet" else []
     splits = [folder / x for folder in (paths.TRAIN, paths.VALIDATION) for x in arrays.ROW_SHAPES]
     return checkpoint.fingerprint(
-        [Path(__file__), paths.ARCHITECTURES / f"{name}.py", *support, *splits, *weights],
+        [*code(name), *splits, *weights],
         (
             [version(package) for package in provenance.PACKAGES],
             keras.backend.backend(),
             settings.seed,
             settings.epochs_of(name),
             settings.batch_size,
+            settings.precision,
             model_params,
         ),
     )
 
 
-@one_line_errors
-def main(name: str) -> None:
-    settings = params.load()
+def new_model(name: str, settings: params.Params) -> keras.Model:
+    """The untrained network, compiled; `StageError` where it can't be built."""
     model_params = settings.model(name)
-    arguments = params.build_arguments(name, model_params)
-    epochs, batch_size = settings.epochs_of(name), settings.batch_size
-    x, y = arrays.load(paths.TRAIN)
-    validation = arrays.load(paths.VALIDATION)
-
-    keras.utils.set_random_seed(settings.seed)
     architecture = import_module(f"stages.architectures.{name}")
+    keras.config.set_dtype_policy(settings.precision)
+    keras.utils.set_random_seed(settings.seed)
     try:
-        model: keras.Model = architecture.build(**arguments)
+        model: keras.Model = architecture.build(**params.build_arguments(name, model_params))
     except (OSError, ValueError) as error:
         raise StageError(f"{name}: the network could not be built: {error!s:.300}") from None
     compile_model(model, model_params.learning_rate)
     model.optimizer.build(model.trainable_variables)
+    return model
 
+
+def record(name: str, settings: params.Params, history: History) -> None:
+    """Write what no stage depends on, since it differs between equal runs."""
+    seconds = [round(epoch["seconds"], 1) for epoch in history]
+    timing = {"training_seconds": round(sum(seconds), 1), "epoch_seconds": seconds}
+    write_json(paths.TIMINGS / f"{name}.json", timing)
+    weights = paths.IMAGENET_WEIGHTS if settings.model(name).weights == "imagenet" else None
+    origin = provenance.describe(
+        paths.MODELS / f"{name}.keras", settings.seed, settings.precision, weights
+    )
+    write_json(paths.PROVENANCE / f"{name}.json", origin)
+
+
+@one_line_errors
+def main(name: str) -> None:
+    settings = params.load()
+    settings.model(name)
+    only_one(f"train@{name}")
+    batch_size, curves = settings.batch_size, paths.CURVES / f"{name}.csv"
+    training = Batches(Split(paths.TRAIN), batch_size)
+    validation = Batches(Split(paths.VALIDATION), batch_size)
+
+    model = new_model(name, settings)
     variables = [*model.variables, *model.optimizer.variables]
-    checkpoints = Checkpoints(paths.CHECKPOINTS / name, inputs_of(name, settings), variables)
+    checkpoints = Checkpoints(paths.CHECKPOINTS / name, fingerprint(name, settings), variables)
     history = checkpoints.restore()
+    epochs = settings.epochs_of(name)
     if history:
         print(f"resuming {name} after epoch {len(history)} of {epochs}", flush=True)
-        write_curves(history, paths.CURVES / f"{name}.csv")
+        write_curves(history, curves)
 
-    batches = ShuffledBatches(x, y, batch_size, settings.seed)
-    recorder = EpochRecorder(batches, checkpoints, history, paths.CURVES / f"{name}.csv")
     model.fit(
-        batches,
+        training,
         validation_data=validation,
-        validation_batch_size=batch_size,
         initial_epoch=len(history),
         epochs=epochs,
-        callbacks=[recorder],
-        shuffle=False,  # `batches` shuffles; Keras would order them by a state nobody saves
+        callbacks=[EpochRecorder(training, settings.seed, checkpoints, history, curves)],
+        shuffle=False,  # `training` shuffles; Keras would order them by a state nobody saves
         # A line an epoch where nobody watches: Keras' progress bar rewrites its line.
         verbose=1 if sys.stdout.isatty() else 2,
     )
 
     # A new optimizer has no state: without the old one's the file is a third of the size.
-    compile_model(model, model_params.learning_rate)
-    written = paths.MODELS / f"{name}.keras"
-    model_file.save(model, written)
-    seconds = [round(epoch["seconds"], 1) for epoch in history]
-    timing = {"training_seconds": round(sum(seconds), 1), "epoch_seconds": seconds}
-    write_json(paths.TIMINGS / f"{name}.json", timing)
-    origin = provenance.describe(
-        written, settings.seed, keras.config.dtype_policy().name, arguments.get("weights")
-    )
-    write_json(paths.PROVENANCE / f"{name}.json", origin)
-    print(f"wrote {written}", flush=True)
+    compile_model(model, settings.model(name).learning_rate)
+    model_file.save(model, paths.MODELS / f"{name}.keras")
+    record(name, settings, history)
+    print(f"wrote {paths.MODELS / f'{name}.keras'}", flush=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # too late: the work is done
     checkpoints.clear()
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from stages.support import archive, paths
-from stages.support.provenance import sha256
+from stages.support.files import sha256
 from tests.conftest import Repository
 
 # Runs the stage in one process for every URL, with short waits, and tells how each ended.

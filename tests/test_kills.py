@@ -205,3 +205,28 @@ def test_of_two_repros_of_one_stage_the_second_says_who_holds_it(
     assert f"(PID {first.pid})" in second.stderr
     assert first.wait(timeout=120) == 0
     assert "train@simple_cnn" not in clone.changed_stages()
+
+
+def test_a_training_whose_dvc_was_killed_keeps_the_next_one_out(
+    clone: Repository, tmp_path: Path
+) -> None:
+    clone.set_params(epochs=EPOCHS)
+    command = ("dvc", "repro", "--single-item", "train@simple_cnn")
+    log = tmp_path / "log"
+    dvc = start(clone, command, log)
+    while "Epoch 3/" not in log.read_text():
+        assert dvc.poll() is None
+        time.sleep(0.01)
+    stage = psutil.Process(dvc.pid).children(recursive=True)[-1]
+    dvc.kill()
+    dvc.wait()
+    second = clone.run(*command)
+    assert second.returncode != 0
+    assert f"error: train@simple_cnn: process {stage.pid} is at it already" in second.stderr
+    assert "Traceback" not in second.stderr
+
+    stage.terminate()  # what the line says to do
+    psutil.wait_procs([stage], timeout=60)
+    assert "resuming simple_cnn after epoch" in clone.check(*command)
+    clone.check(*command, "--force")
+    assert "train@simple_cnn" not in clone.changed_stages()

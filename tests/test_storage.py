@@ -134,7 +134,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 
 def test_damaged_arrays_end_in_one_line(clone: Repository) -> None:
     # In one process for all of them: importing TensorFlow takes longer than the rest.
-    from stages.support import arrays
+    from stages.support.arrays import Split
     from stages.support.errors import StageError
 
     whole = clone.path / "data/test"
@@ -143,7 +143,7 @@ def test_damaged_arrays_end_in_one_line(clone: Repository) -> None:
         shutil.copytree(whole, folder)
         damage(folder)
         with pytest.raises(StageError) as caught:
-            arrays.load(folder)
+            Split(folder)
         assert f"error: {folder}" in str(caught.value), name
         assert "; run `dvc repro --force preprocess`" in str(caught.value), name
         shutil.rmtree(folder, ignore_errors=True)

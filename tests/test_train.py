@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from tests.conftest import Repository
 
@@ -112,3 +113,12 @@ def test_a_damaged_model_file_ends_in_one_line_and_keeps_old_metrics(clone: Repo
     assert "error: models/simple_cnn.keras: not a readable model" in result.stderr
     assert "Traceback" not in result.stderr
     assert (clone.path / "metrics/simple_cnn.json").read_bytes() == metrics
+
+
+def test_checkpoints_belong_to_the_code_that_dvc_watches(trained: Repository) -> None:
+    script = "from stages.train import code; print(*code('simple_cnn'), sep='\\n')"
+    output = trained.check(sys.executable, "-c", script)
+    files = {str(Path(trained.path, line).relative_to(trained.path)) for line in output.split()}
+    stage = yaml.safe_load((trained.path / "dvc.yaml").read_text())["stages"]["train"]["do"]
+    deps = {item.replace("${key}", "simple_cnn") for item in stage["deps"]}
+    assert files == {item for item in deps if item.startswith("stages/")}

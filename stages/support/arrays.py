@@ -37,24 +37,45 @@ def write_rows(folder: Path, first: int, x: np.ndarray, y: np.ndarray) -> None:
             file.write(np.ascontiguousarray(rows, "<f4").data)
 
 
-def load(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Memory-map a split's x and y; `StageError` where they are not whole or of another shape."""
-    split = []
-    for name, row_shape in ROW_SHAPES.items():
-        path = folder / name
+class Split:
+    """A split in `folder` that another stage has written, with `count` pictures.
+
+    `StageError` where its arrays are not whole or of another shape.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        x, y = (self.map(name) for name in ROW_SHAPES)
+        if len(x) != len(y):
+            raise StageError(
+                f"{folder}: {len(x)} pictures but {len(y)} labels; run `dvc repro --force "
+                "preprocess`"
+            )
+        self.count = len(x)
+
+    def map(self, name: str) -> np.ndarray:
+        """Memory-map one of the split's arrays."""
+        path = self.folder / name
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             reason = str(error)
         else:
-            if array.dtype == np.float32 and array.shape[1:] == row_shape and len(array) > 0:
-                split.append(array)
-                continue
-            reason = f"holds {array.dtype} {array.shape}, not float32 {('N', *row_shape)}"
+            expected = ROW_SHAPES[name]
+            if array.dtype == np.float32 and array.shape[1:] == expected and len(array) > 0:
+                return array
+            reason = f"holds {array.dtype} {array.shape}, not float32 {('N', *expected)}"
         raise StageError(f"{path}: {reason}; run `dvc repro --force preprocess`")
-    x, y = split
-    if len(x) != len(y):
-        raise StageError(
-            f"{folder}: {len(x)} pictures but {len(y)} labels; run `dvc repro --force preprocess`"
-        )
-    return x, y
+
+    def rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Copy the rows of these numbers: x (n, 32, 32, 3) and y (n, 10).
+
+        Mapped anew each time: what was read through a map counts as the process's memory for as
+        long as the map is open, so that of one kept open would grow to the size of the data.
+        """
+        return self.map("x.npy")[rows], self.map("y.npy")[rows]
+
+    def labels(self) -> np.ndarray:
+        """The class of every picture, (N,) integers."""
+        classes: np.ndarray = self.map("y.npy").argmax(axis=1)
+        return classes

@@ -13,18 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from stages.support.files import remove, replacing
+from stages.support.files import remove, replacing, sha256
 
 History = list[dict[str, float]]
 
 
 def fingerprint(files: Iterable[Path], settings: object) -> str:
     """SHA-256 over the contents of `files` and over `settings`: equal means equal trainings."""
-    digest = hashlib.sha256(repr(settings).encode())
-    for path in files:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    everything = repr((settings, [sha256(path) for path in files]))
+    return hashlib.sha256(everything.encode()).hexdigest()
 
 
 class Checkpoints:

@@ -1,10 +1,42 @@
-"""Outputs that appear whole or not at all."""
+"""Outputs that appear whole or not at all, written by one process at a time."""
 
+import fcntl
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from stages.support import paths
+from stages.support.errors import StageError
+
+
+def only_one(stage: str) -> None:
+    """Keep every other process out of this stage until this process ends, however it ends.
+
+    DVC's own lock ends with `dvc`; a stage whose `dvc` was killed works on. `StageError` naming the
+    process that is at it already.
+    """
+    paths.STAGE_LOCKS.mkdir(parents=True, exist_ok=True)
+    lock = os.open(paths.STAGE_LOCKS / f"{stage}.lock", os.O_RDWR | os.O_CREAT)  # never closed
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        process = os.read(lock, 20).decode()
+        raise StageError(
+            f"{stage}: process {process} is at it already; wait for it, or end it with "
+            f"`kill {process}`, and run `dvc repro` again"
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(os.getpid()).encode(), 0)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove(path: Path) -> None:

@@ -49,6 +49,7 @@ class Params(Strict):
     seed: Seed
     epochs: int = Field(ge=1, le=100_000)
     batch_size: int = Field(ge=1, le=10_000)
+    precision: Literal["float32", "mixed_bfloat16"]
     validation_split: float = Field(gt=0, lt=1)
     models: dict[str, ModelParams] = Field(min_length=1)
 

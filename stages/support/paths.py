@@ -15,6 +15,8 @@ EVALUATIONS = Path("data/evaluations")
 MODELS = Path("models")
 CHECKPOINTS = MODELS / "checkpoints"
 
+STAGE_LOCKS = Path(".dvc/tmp/stages")  # DVC keeps this folder out of Git
+
 METRICS = Path("metrics")
 CURVES = METRICS / "curves"
 TIMINGS = METRICS / "timings"

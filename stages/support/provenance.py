@@ -1,6 +1,5 @@
 """Where a trained model came from, for someone who wants to train it again."""
 
-import hashlib
 import os
 import platform
 import subprocess
@@ -11,17 +10,10 @@ from typing import Any
 import numpy as np
 
 from stages.support import paths
+from stages.support.files import sha256
 
 CODE = ["dvc.yaml", "params.yaml", "requirements.lock", "stages"]
 PACKAGES = ["dvc", "keras", "numpy", "tensorflow"]
-
-
-def sha256(path: Path) -> str | None:
-    """The SHA-256 of a file in hexadecimal; None where there is no such file."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def git(*arguments: str) -> str | None:
@@ -42,7 +34,7 @@ def describe(model: Path, seed: int, precision: str, weights: Path | None) -> di
     changed = git("status", "--porcelain", "--", *CODE)
     return {
         "model_sha256": sha256(model),
-        "archive_sha256": sha256(paths.ARCHIVE),
+        "archive_sha256": sha256(paths.ARCHIVE) if paths.ARCHIVE.is_file() else None,
         "weights_sha256": sha256(weights) if weights else None,
         "seed": seed,
         "precision": precision,
@@ -52,5 +44,7 @@ def describe(model: Path, seed: int, precision: str, weights: Path | None) -> di
         **{package: version(package) for package in PACKAGES},
         "system": platform.platform(),
         "processor_features": np.show_config(mode="dicts")["SIMD Extensions"]["found"],
-        "processor_cores": len(os.sched_getaffinity(0)),
+        "processor_cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")  # macOS has none
+        else os.cpu_count(),
     }

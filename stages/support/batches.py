@@ -1,0 +1,25 @@
+"""Batches for Keras, read from the disk one by one, so that memory does not grow with the data."""
+
+import keras
+import numpy as np
+
+from stages.support.arrays import Split
+
+
+class Batches(keras.utils.PyDataset):
+    """A split in batches of x (batch, 32, 32, 3) and y (batch, 10), in the order of its rows."""
+
+    def __init__(self, split: Split, batch_size: int) -> None:
+        super().__init__()
+        self.split, self.batch_size = split, batch_size
+        self.order = np.arange(split.count)
+
+    def shuffle(self, seed: int, epoch: int) -> None:
+        """Take an order given by these two alone, so that any epoch can be redone."""
+        self.order = np.random.default_rng([seed, epoch]).permutation(self.split.count)
+
+    def __len__(self) -> int:
+        return -(-self.split.count // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.split.rows(self.order[index * self.batch_size :][: self.batch_size])
