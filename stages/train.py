@@ -10,13 +10,23 @@ import os
 import signal
 import sys
 import time
+from contextlib import nullcontext
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
 import keras
 
-from stages.support import arrays, batches, checkpoint, model_file, params, paths, provenance
+from stages.support import (
+    arrays,
+    batches,
+    checkpoint,
+    distribution,
+    model_file,
+    params,
+    paths,
+    provenance,
+)
 from stages.support.arrays import Split
 from stages.support.batches import Batches
 from stages.support.checkpoint import Checkpoints, History
@@ -25,22 +35,13 @@ from stages.support.files import only_one, replacing, write_json
 
 
 class EpochRecorder(keras.callbacks.Callback):
-    """Shuffles before each epoch; after it writes the learning curves and a checkpoint."""
+    """Writes the learning curves and a checkpoint after each epoch."""
 
-    def __init__(
-        self,
-        training: Batches,
-        seed: int,
-        checkpoints: Checkpoints,
-        history: History,
-        curves: Path,
-    ) -> None:
+    def __init__(self, checkpoints: Checkpoints, history: History, curves: Path) -> None:
         super().__init__()
-        self.training, self.seed, self.checkpoints = training, seed, checkpoints
-        self.history, self.curves = history, curves
+        self.checkpoints, self.history, self.curves = checkpoints, history, curves
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.training.shuffle(self.seed, epoch)
         self.started = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -71,8 +72,9 @@ def compile_model(model: keras.Model, learning_rate: float) -> None:
 
 def code(name: str) -> list[Path]:
     """The files that decide what a training gives, as dvc.yaml names them for the stage."""
-    support = [Path(module.__file__ or "") for module in (arrays, batches, checkpoint, model_file)]
-    return [Path(__file__), *support, paths.ARCHITECTURES / f"{name}.py"]
+    support = [arrays, batches, checkpoint, distribution, model_file]
+    modules = [Path(module.__file__ or "") for module in support]
+    return [Path(__file__), *modules, paths.ARCHITECTURES / f"{name}.py"]
 
 
 def fingerprint(name: str, settings: params.Params) -> str:
@@ -121,42 +123,66 @@ def record(name: str, settings: params.Params, history: History) -> None:
     write_json(paths.PROVENANCE / f"{name}.json", origin)
 
 
-@one_line_errors
-def main(name: str) -> None:
-    settings = params.load()
-    settings.model(name)
-    only_one(f"train@{name}")
-    batch_size, curves = settings.batch_size, paths.CURVES / f"{name}.csv"
-    training = Batches(Split(paths.TRAIN), batch_size)
-    validation = Batches(Split(paths.VALIDATION), batch_size)
+def train(name: str, settings: params.Params, process: int, processes: int) -> None:
+    """Train a model in this process, one of `processes`; number 0 writes the files."""
+    splits = [Split(folder) for folder in (paths.TRAIN, paths.VALIDATION)]
+    for split in splits:
+        distribution.check_divisible(split.count, settings.batch_size)
+    training, validation = (Batches(x, settings.batch_size, process, processes) for x in splits)
 
     model = new_model(name, settings)
     variables = [*model.variables, *model.optimizer.variables]
     checkpoints = Checkpoints(paths.CHECKPOINTS / name, fingerprint(name, settings), variables)
-    history = checkpoints.restore()
-    epochs = settings.epochs_of(name)
+    history, values = checkpoints.restore() if process == 0 else ([], [])
+    epochs, curves = settings.epochs_of(name), paths.CURVES / f"{name}.csv"
     if history:
         print(f"resuming {name} after epoch {len(history)} of {epochs}", flush=True)
         write_curves(history, curves)
+    finished = len(history)
+    if processes > 1:
+        finished, values = distribution.agree(finished, values or variables)
+    for variable, value in zip(variables, values, strict=False):  # no values: from the start
+        variable.assign(value)
 
+    def shuffle(epoch: int, logs: object) -> None:
+        training.shuffle(settings.seed, epoch)
+
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=shuffle)]
+    if process == 0:
+        callbacks.append(EpochRecorder(checkpoints, history, curves))
+    # A line an epoch where nobody watches: Keras' progress bar rewrites its line.
+    verbose = 1 if sys.stdout.isatty() else 2
     model.fit(
         training,
         validation_data=validation,
-        initial_epoch=len(history),
+        initial_epoch=finished,
         epochs=epochs,
-        callbacks=[EpochRecorder(training, settings.seed, checkpoints, history, curves)],
-        shuffle=False,  # `training` shuffles; Keras would order them by a state nobody saves
-        # A line an epoch where nobody watches: Keras' progress bar rewrites its line.
-        verbose=1 if sys.stdout.isatty() else 2,
+        callbacks=callbacks,
+        shuffle=False,  # `shuffle` does; Keras would order them by a state nobody saves
+        verbose=verbose if process == 0 else 0,
     )
+    if process > 0:
+        return
 
     # A new optimizer has no state: without the old one's the file is a third of the size.
+    keras.distribution.set_distribution(None)  # it would make the others wait for a new variable
     compile_model(model, settings.model(name).learning_rate)
     model_file.save(model, paths.MODELS / f"{name}.keras")
     record(name, settings, history)
     print(f"wrote {paths.MODELS / f'{name}.keras'}", flush=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # too late: the work is done
     checkpoints.clear()
+
+
+@one_line_errors
+def main(name: str) -> None:
+    settings = params.load()
+    settings.model(name)
+    if distribution.writes():
+        only_one(f"train@{name}")
+    process, processes = distribution.join()
+    with distribution.together(name) if processes > 1 else nullcontext():
+        train(name, settings, process, processes)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,15 @@ from stages.support.arrays import Split
 
 
 class Batches(keras.utils.PyDataset):
-    """A split in batches of x (batch, 32, 32, 3) and y (batch, 10), in the order of its rows."""
+    """A split in batches of x (batch, 32, 32, 3) and y (batch, 10), in the order of its rows.
 
-    def __init__(self, split: Split, batch_size: int) -> None:
+    Process number `process` of `processes` reads only its equal share of every batch.
+    """
+
+    def __init__(self, split: Split, batch_size: int, process: int = 0, processes: int = 1) -> None:
         super().__init__()
         self.split, self.batch_size = split, batch_size
+        self.process, self.processes = process, processes
         self.order = np.arange(split.count)
 
     def shuffle(self, seed: int, epoch: int) -> None:
@@ -22,4 +26,5 @@ class Batches(keras.utils.PyDataset):
         return -(-self.split.count // self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.split.rows(self.order[index * self.batch_size :][: self.batch_size])
+        rows = self.order[index * self.batch_size :][: self.batch_size]
+        return self.split.rows(np.array_split(rows, self.processes)[self.process])

@@ -27,7 +27,7 @@ def fingerprint(files: Iterable[Path], settings: object) -> str:
 class Checkpoints:
     """The checkpoints of one model in one folder; those of another fingerprint are not used.
 
-    `variables` are the Keras variables to save and restore, always in the same order.
+    `variables` are the Keras variables to save, always in the same order.
     """
 
     def __init__(self, folder: Path, fingerprint: str, variables: Sequence[Any]) -> None:
@@ -44,8 +44,8 @@ class Checkpoints:
             values = [saved[f"variable_{i}"] for i in range(len(self.variables))]
             return json.loads(str(saved["history"])), values
 
-    def restore(self) -> History:
-        """Assign the newest usable checkpoint and give its learning curves; empty without one."""
+    def restore(self) -> tuple[History, list[np.ndarray]]:
+        """Learning curves and variables' values of the newest usable checkpoint, or nothing."""
         for path in sorted(self.folder.glob("epoch-*.npz"), reverse=True):
             try:
                 checkpoint = self.read(path)
@@ -54,12 +54,9 @@ class Checkpoints:
                 print(f"set aside damaged checkpoint {path}: {error!s:.200}", flush=True)
                 continue
             if checkpoint:
-                history, values = checkpoint
-                for variable, value in zip(self.variables, values, strict=True):
-                    variable.assign(value)
                 self.newest = path
-                return history
-        return []
+                return checkpoint
+        return [], []
 
     def save(self, history: History) -> None:
         """Write a checkpoint after the last epoch of `history` and keep only the one before it."""
