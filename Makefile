@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo repro test lint lock kill-resnet50
+.PHONY: help setup demo repro test lint lock kill-resnet50 bench
 
 help:  ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -32,6 +32,11 @@ test: setup lint  ## pass every test
 
 kill-resnet50: setup  ## kill a training of the real ResNet50 and resume it
 	python -m tests.resnet50_kill
+
+bench: setup  ## measure time and memory, beside the notebook's way
+	python -m tests.bench train
+	python -m tests.bench memory
+	python -m tests.bench start
 
 lint: setup  ## check style and types
 	ruff format --check .

@@ -5,7 +5,7 @@ Reads data/cifar-10-python.tar.gz. Writes data/{train,validation,test}/, each wi
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,9 +15,11 @@ from stages.support import archive, arrays, params, paths
 from stages.support.errors import StageError, one_line_errors
 from stages.support.files import only_one, replacing
 
+Ranges = dict[Path, tuple[int, int]]  # each split's first row and last row + 1
 
-def splits(pictures_per_batch: int, validation_split: float) -> dict[Path, tuple[int, int]]:
-    """Each split's first and last row + 1 of the archive's pictures, test pictures last.
+
+def splits(pictures_per_batch: int, validation_split: float) -> Ranges:
+    """Each split's rows of the archive's pictures, test pictures last.
 
     Validation gets the last part of the training pictures, rounded as `Model.fit` rounds it.
     """
@@ -36,12 +38,28 @@ def splits(pictures_per_batch: int, validation_split: float) -> dict[Path, tuple
     }
 
 
-def prepared(path: Path, pictures: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Give (first row, x (N, 32, 32, 3) float32 in [0, 1], y (N, 10) float32) batch by batch."""
+def prepare(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """x (N, 32, 32, 3) float32 in [0, 1] and one-hot y (N, 10) float32 of uint8 pictures."""
     one_hot = np.eye(len(archive.CLASSES), dtype=np.float32)
-    for name, images, labels in archive.read_batches(path, pictures):
-        first = archive.BATCHES.index(name) * pictures
-        yield first, images.astype(np.float32) / 255, one_hot[labels]
+    return images.astype(np.float32) / 255, one_hot[labels]
+
+
+def write(batches: Iterable[tuple[int, np.ndarray, np.ndarray]], ranges: Ranges) -> None:
+    """Write every split, given (first row, images (N, 32, 32, 3) uint8, labels (N,)) in any order.
+
+    One batch at a time is in memory.
+    """
+    with ExitStack() as stack:
+        folders = {split: stack.enter_context(replacing(split)) for split in ranges}
+        for split, (first, last) in ranges.items():
+            arrays.create(folders[split], last - first)
+        for start, images, labels in batches:
+            x, y = prepare(images, labels)
+            for split, (first, last) in ranges.items():
+                low, high = max(first, start), min(last, start + len(x))
+                if low < high:
+                    rows = slice(low - start, high - start)
+                    arrays.write_rows(folders[split], low - first, x[rows], y[rows])
 
 
 @one_line_errors
@@ -50,16 +68,13 @@ def main() -> None:
     only_one("preprocess")
     pictures = settings.pictures_per_batch
     ranges = splits(pictures, settings.validation_split)
-    with ExitStack() as stack:
-        folders = {split: stack.enter_context(replacing(split)) for split in ranges}
-        for split, (first, last) in ranges.items():
-            arrays.create(folders[split], last - first)
-        for start, x, y in prepared(paths.ARCHIVE, pictures):
-            for split, (first, last) in ranges.items():
-                low, high = max(first, start), min(last, start + pictures)
-                if low < high:
-                    rows = slice(low - start, high - start)
-                    arrays.write_rows(folders[split], low - first, x[rows], y[rows])
+    write(
+        (
+            (archive.BATCHES.index(name) * pictures, images, labels)
+            for name, images, labels in archive.read_batches(paths.ARCHIVE, pictures)
+        ),
+        ranges,
+    )
     for split, (first, last) in ranges.items():
         print(
             f"wrote {split}: x {(last - first, 32, 32, 3)} float32, y {(last - first, 10)} float32"

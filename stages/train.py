@@ -81,12 +81,12 @@ def fingerprint(name: str, settings: params.Params) -> str:
     """Equal for two trainings that give the same: code, parameters, data, weights, software."""
     model_params = settings.model(name)
     weights = [paths.IMAGENET_WEIGHTS] if model_params.weights == "imagenet" else []
+    backend = keras.backend.backend()
     splits = [folder / x for folder in (paths.TRAIN, paths.VALIDATION) for x in arrays.ROW_SHAPES]
     return checkpoint.fingerprint(
         [*code(name), *splits, *weights],
         (
-            [version(package) for package in provenance.PACKAGES],
-            keras.backend.backend(),
+            [(package, version(package)) for package in (*provenance.PACKAGES, backend)],
             settings.seed,
             settings.epochs_of(name),
             settings.batch_size,
@@ -106,6 +106,9 @@ def new_model(name: str, settings: params.Params) -> keras.Model:
         model: keras.Model = architecture.build(**params.build_arguments(name, model_params))
     except (OSError, ValueError) as error:
         raise StageError(f"{name}: the network could not be built: {error!s:.300}") from None
+    if settings.precision != "float32":
+        # Probabilities need float32's digits: https://keras.io/api/mixed_precision/
+        model.layers[-1].dtype_policy = keras.DTypePolicy("float32")
     compile_model(model, model_params.learning_rate)
     model.optimizer.build(model.trainable_variables)
     return model
@@ -118,7 +121,11 @@ def record(name: str, settings: params.Params, history: History) -> None:
     write_json(paths.TIMINGS / f"{name}.json", timing)
     weights = paths.IMAGENET_WEIGHTS if settings.model(name).weights == "imagenet" else None
     origin = provenance.describe(
-        paths.MODELS / f"{name}.keras", settings.seed, settings.precision, weights
+        paths.MODELS / f"{name}.keras",
+        settings.seed,
+        settings.precision,
+        keras.backend.backend(),
+        weights,
     )
     write_json(paths.PROVENANCE / f"{name}.json", origin)
 

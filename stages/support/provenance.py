@@ -13,7 +13,7 @@ from stages.support import paths
 from stages.support.files import sha256
 
 CODE = ["dvc.yaml", "params.yaml", "requirements.lock", "stages"]
-PACKAGES = ["dvc", "keras", "numpy", "tensorflow"]
+PACKAGES = ["dvc", "keras", "numpy"]
 
 
 def git(*arguments: str) -> str | None:
@@ -25,7 +25,9 @@ def git(*arguments: str) -> str | None:
     return result.stdout.rstrip()
 
 
-def describe(model: Path, seed: int, precision: str, weights: Path | None) -> dict[str, Any]:
+def describe(
+    model: Path, seed: int, precision: str, backend: str, weights: Path | None
+) -> dict[str, Any]:
     """What went into the model file: software, processor, data, seed and Git commit.
 
     The commit differs between two equal runs, so this belongs into no output that DVC caches; the
@@ -41,7 +43,7 @@ def describe(model: Path, seed: int, precision: str, weights: Path | None) -> di
         "git_commit": git("rev-parse", "HEAD"),
         "uncommitted": None if changed is None else [line[3:] for line in changed.splitlines()],
         "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
+        **{package: version(package) for package in [*PACKAGES, backend]},
         "system": platform.platform(),
         "processor_features": np.show_config(mode="dicts")["SIMD Extensions"]["found"],
         "processor_cores": len(os.sched_getaffinity(0))

@@ -1,0 +1,189 @@
+"""Measure the pipeline: `make bench`.
+
+    python -m tests.bench train [--models NAME ...] [--epochs N] [--runs N] [--precision P]
+    python -m tests.bench memory [--pictures N]
+    python -m tests.bench start
+
+`train` runs the notebook's way of training and the train stage in turn, whole processes on the
+pictures in data/, and prints medians and ratios; `memory` trains and prepares sets of one and ten
+times CIFAR-10's size, generated; `start` times what a command costs before it works.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+ROOT = Path(__file__).parent.parent
+MODELS = ["simple_cnn", "complex_cnn", "resnet50_scratch", "resnet50_finetune"]
+STAGES = ["fetch", "fetch_weights", "preprocess", "train", "evaluate", "compare"]
+HEAVY = ["jax", "keras", "matplotlib", "numpy", "pydantic", "scipy", "tensorflow"]
+Measured = tuple[float, float]  # seconds, peak memory in MB
+
+
+def measure(folder: Path, *command: str) -> Measured:
+    """Run Python in `folder` to its end; what it prints goes to a log there."""
+    with (folder / "log").open("wb") as log:
+        started = time.monotonic()
+        process = subprocess.Popen([sys.executable, *command], cwd=folder, stdout=log, stderr=log)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - started
+    if status:
+        sys.exit(f"error: {command} failed:\n{(folder / 'log').read_text()[-2000:]}")
+    return seconds, usage.ru_maxrss / 1024
+
+
+def workspace(folder: Path, epochs: int, precision: str) -> None:
+    """Lay out the stages there, with parameters of their own and no data."""
+    shutil.copytree(ROOT / "stages", folder / "stages")
+    (folder / "tests").symlink_to(ROOT / "tests")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params.update(epochs=epochs, precision=precision)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def notebook(name: str, epochs: int) -> None:
+    """The notebook's way: every picture in memory as float32, `fit` splits off the validation."""
+    import keras
+
+    from stages.support import archive, params, paths
+    from stages.train import compile_model
+
+    settings = params.load()
+    pictures = list(archive.read_batches(paths.ARCHIVE, settings.pictures_per_batch))
+    train = [batch for batch in pictures if batch[0] != "test_batch"]
+    x = np.concatenate([images for _, images, _ in train]).astype("float32") / 255
+    y = keras.utils.to_categorical(np.concatenate([labels for _, _, labels in train]), 10)
+    del pictures, train
+
+    keras.utils.set_random_seed(settings.seed)
+    arguments = params.build_arguments(name, settings.model(name))
+    model = import_module(f"stages.architectures.{name}").build(**arguments)
+    compile_model(model, settings.model(name).learning_rate)
+    model.fit(x, y, batch_size=settings.batch_size, epochs=epochs, validation_split=0.1, verbose=2)
+    model.save("notebook.keras")
+
+
+def bench_train(models: list[str], epochs: int, runs: int, precision: str) -> None:
+    """Print a table: the notebook's way against the stage, in turn, medians of `runs`."""
+    if not (ROOT / "data/train").is_dir():
+        sys.exit("error: data/train: there is none; run `dvc repro preprocess fetch_weights` first")
+    print(f"{epochs} epochs, {runs} runs in turn, whole processes, {precision}\n")
+    print("| model | notebook's way, s | stage, s | ratio (each pair) | MB | stage, MB | ratio |")
+    print("|---|---:|---:|---:|---:|---:|---:|", flush=True)
+    for name in models:
+        theirs, ours = [], []
+        for _ in range(runs):
+            with tempfile.TemporaryDirectory() as temporary:
+                folder = Path(temporary)
+                workspace(folder, epochs, precision)
+                (folder / "data").symlink_to(ROOT / "data")
+                theirs.append(measure(folder, "-m", "tests.bench", "notebook", name, str(epochs)))
+                ours.append(measure(folder, "-m", "stages.train", name))
+        (their_seconds, their_memory), (seconds, memory) = (
+            [statistics.median(figures) for figures in zip(*each, strict=True)]
+            for each in (theirs, ours)
+        )
+        pairs = ", ".join(f"{b[0] / a[0]:.2f}" for a, b in zip(theirs, ours, strict=True))
+        print(
+            f"| {name} | {their_seconds:.1f} | {seconds:.1f} | {seconds / their_seconds:.2f} "
+            f"({pairs}) | {their_memory:.0f} | {memory:.0f} | {memory / their_memory:.2f} |",
+            flush=True,
+        )
+
+
+def generated(pictures: int, batch: int = 10_000) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Random pictures in batches as the archive has them."""
+    random = np.random.default_rng(0)
+    for start in range(0, pictures, batch):
+        count = min(batch, pictures - start)
+        images = random.integers(0, 256, (count, 32, 32, 3), np.uint8)
+        yield start, images, random.integers(0, 10, count)
+
+
+def prepare_generated(pictures: int) -> None:
+    """Write data/ with so many generated pictures, a tenth to validate."""
+    from stages.preprocess import write
+    from stages.support import paths
+
+    train = pictures * 9 // 10
+    write(generated(pictures), {paths.TRAIN: (0, train), paths.VALIDATION: (train, pictures)})
+
+
+def bench_memory(pictures: int) -> None:
+    """Print peak memory for that many pictures and ten times as many."""
+    print("| pictures | preprocess, MB | one epoch of simple_cnn, MB |\n|---:|---:|---:|")
+    for count in (pictures, 10 * pictures):
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            workspace(folder, 1, "float32")
+            _, prepared = measure(folder, "-m", "tests.bench", "prepare", str(count))
+            _, trained = measure(folder, "-m", "stages.train", "simple_cnn")
+        print(f"| {count:,} | {prepared:.0f} | {trained:.0f} |", flush=True)
+
+
+def bench_start() -> None:
+    """Print how long an idle `dvc repro` and each stage's imports take, and what they import."""
+    script = (
+        "import sys\nfrom importlib import import_module\nimport_module('stages.{stage}')\n"
+        f"print(*(name for name in {HEAVY} if name in sys.modules))"
+    )
+    print("| what | median of 3, s | imports |\n|---|---:|---|")
+    commands: dict[str, tuple[str, ...]] = {
+        f"import stages.{stage}": ("-c", script.format(stage=stage)) for stage in STAGES
+    }
+    commands["dvc repro, nothing to do"] = ("-m", "dvc", "repro", "--quiet")
+    for what, command in commands.items():
+        seconds = []
+        for _ in range(3):
+            started = time.monotonic()
+            result = subprocess.run(
+                [sys.executable, *command], cwd=ROOT, check=True, capture_output=True, text=True
+            )
+            seconds.append(time.monotonic() - started)
+        print(
+            f"| {what} | {statistics.median(seconds):.1f} | {result.stdout.strip()} |", flush=True
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser("train")
+    train.add_argument("--models", nargs="+", default=MODELS[:2], choices=MODELS)
+    train.add_argument("--epochs", type=int, default=15)
+    train.add_argument("--runs", type=int, default=3)
+    train.add_argument("--precision", default="float32")
+    memory = commands.add_parser("memory")
+    memory.add_argument("--pictures", type=int, default=50_000)
+    commands.add_parser("start")
+    # What the measured processes run.
+    program = commands.add_parser("notebook")
+    program.add_argument("name")
+    program.add_argument("epochs", type=int)
+    prepare = commands.add_parser("prepare")
+    prepare.add_argument("pictures", type=int)
+
+    given = vars(parser.parse_args())
+    run: dict[str, Callable[..., None]] = {
+        "train": bench_train,
+        "memory": bench_memory,
+        "start": bench_start,
+        "notebook": notebook,
+        "prepare": prepare_generated,
+    }
+    run[given.pop("command")](**given)
+
+
+if __name__ == "__main__":
+    main()
