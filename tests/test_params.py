@@ -35,6 +35,11 @@ def test_the_projects_own_params_are_the_notebooks(workplace: Path) -> None:
     assert settings.epochs_of("simple_cnn") == 15
 
 
+def test_every_key_has_a_wrong_value_below() -> None:
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert {keys[0] for keys in OUT_OF_RANGE} == set(content)
+
+
 def change(*keys: str, value: object) -> Callable[[dict[str, Any]], None]:
     def apply(content: dict[str, Any]) -> None:
         *parents, last = keys
@@ -113,6 +118,7 @@ OUT_OF_RANGE: dict[tuple[str, ...], object] = {
     ("seed",): -1,
     ("epochs",): 100_001,
     ("batch_size",): 0,
+    ("precision",): "float16",
     ("validation_split",): 1.0,
     ("models", "simple_cnn", "weights"): "imagenet21k",
     ("models", "simple_cnn", "learning_rate"): 10.5,
