@@ -5,11 +5,9 @@ models/MODEL.keras and, after every epoch, metrics/curves/MODEL.csv; keeps a che
 epoch in models/checkpoints/MODEL/ until it is done, and resumes from it.
 """
 
-import csv
 import os
 import signal
 import sys
-import time
 from contextlib import nullcontext
 from importlib import import_module
 from importlib.metadata import version
@@ -26,39 +24,14 @@ from stages.support import (
     params,
     paths,
     provenance,
+    recorder,
 )
 from stages.support.arrays import Split
 from stages.support.batches import Batches
-from stages.support.checkpoint import Checkpoints, History
+from stages.support.checkpoint import Checkpoints
 from stages.support.errors import StageError, one_line_errors
-from stages.support.files import only_one, replacing, write_json
-
-
-class EpochRecorder(keras.callbacks.Callback):
-    """Writes the learning curves and a checkpoint after each epoch."""
-
-    def __init__(self, checkpoints: Checkpoints, history: History, curves: Path) -> None:
-        super().__init__()
-        self.checkpoints, self.history, self.curves = checkpoints, history, curves
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.started = time.monotonic()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        seconds = time.monotonic() - self.started
-        numbers = {name: float(value) for name, value in (logs or {}).items()}
-        self.history.append({"epoch": epoch + 1, **numbers, "seconds": seconds})
-        write_curves(self.history, self.curves)
-        self.checkpoints.save(self.history)
-
-
-def write_curves(history: History, path: Path) -> None:
-    """Write one row an epoch; the seconds stay out, since they differ between equal runs."""
-    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        columns = [name for name in history[0] if name != "seconds"]
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
+from stages.support.files import only_one
+from stages.support.recorder import EpochRecorder, write_curves
 
 
 def compile_model(model: keras.Model, learning_rate: float) -> None:
@@ -72,7 +45,7 @@ def compile_model(model: keras.Model, learning_rate: float) -> None:
 
 def code(name: str) -> list[Path]:
     """The files that decide what a training gives, as dvc.yaml names them for the stage."""
-    support = [arrays, batches, checkpoint, distribution, model_file]
+    support = [arrays, batches, checkpoint, distribution, model_file, recorder]
     modules = [Path(module.__file__ or "") for module in support]
     return [Path(__file__), *modules, paths.ARCHITECTURES / f"{name}.py"]
 
@@ -112,22 +85,6 @@ def new_model(name: str, settings: params.Params) -> keras.Model:
     compile_model(model, model_params.learning_rate)
     model.optimizer.build(model.trainable_variables)
     return model
-
-
-def record(name: str, settings: params.Params, history: History) -> None:
-    """Write what no stage depends on, since it differs between equal runs."""
-    seconds = [round(epoch["seconds"], 1) for epoch in history]
-    timing = {"training_seconds": round(sum(seconds), 1), "epoch_seconds": seconds}
-    write_json(paths.TIMINGS / f"{name}.json", timing)
-    weights = paths.IMAGENET_WEIGHTS if settings.model(name).weights == "imagenet" else None
-    origin = provenance.describe(
-        paths.MODELS / f"{name}.keras",
-        settings.seed,
-        settings.precision,
-        keras.backend.backend(),
-        weights,
-    )
-    write_json(paths.PROVENANCE / f"{name}.json", origin)
 
 
 def train(name: str, settings: params.Params, process: int, processes: int) -> None:
@@ -175,7 +132,7 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     keras.distribution.set_distribution(None)  # it would make the others wait for a new variable
     compile_model(model, settings.model(name).learning_rate)
     model_file.save(model, paths.MODELS / f"{name}.keras")
-    record(name, settings, history)
+    provenance.record(name, settings, keras.backend.backend(), history)
     print(f"wrote {paths.MODELS / f'{name}.keras'}", flush=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # too late: the work is done
     checkpoints.clear()

@@ -4,13 +4,14 @@ import os
 import platform
 import subprocess
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stages.support import paths
-from stages.support.files import sha256
+from stages.support.checkpoint import History
+from stages.support.files import sha256, write_json
+from stages.support.params import Params
 
 CODE = ["dvc.yaml", "params.yaml", "requirements.lock", "stages"]
 PACKAGES = ["dvc", "keras", "numpy"]
@@ -25,21 +26,19 @@ def git(*arguments: str) -> str | None:
     return result.stdout.rstrip()
 
 
-def describe(
-    model: Path, seed: int, precision: str, backend: str, weights: Path | None
-) -> dict[str, Any]:
-    """What went into the model file: software, processor, data, seed and Git commit.
+def describe(name: str, settings: Params, backend: str) -> dict[str, Any]:
+    """What went into a model's file: software, processor, data, seed and Git commit.
 
-    The commit differs between two equal runs, so this belongs into no output that DVC caches; the
-    model's checksum says which file it describes.
+    The model's checksum says which file it describes.
     """
     changed = git("status", "--porcelain", "--", *CODE)
+    pretrained = settings.model(name).weights == "imagenet"
     return {
-        "model_sha256": sha256(model),
+        "model_sha256": sha256(paths.MODELS / f"{name}.keras"),
         "archive_sha256": sha256(paths.ARCHIVE) if paths.ARCHIVE.is_file() else None,
-        "weights_sha256": sha256(weights) if weights else None,
-        "seed": seed,
-        "precision": precision,
+        "weights_sha256": sha256(paths.IMAGENET_WEIGHTS) if pretrained else None,
+        "seed": settings.seed,
+        "precision": settings.precision,
         "git_commit": git("rev-parse", "HEAD"),
         "uncommitted": None if changed is None else [line[3:] for line in changed.splitlines()],
         "python": platform.python_version(),
@@ -50,3 +49,14 @@ def describe(
         if hasattr(os, "sched_getaffinity")  # macOS has none
         else os.cpu_count(),
     }
+
+
+def record(name: str, settings: Params, backend: str, history: History) -> None:
+    """Write a training's origin and its seconds.
+
+    Both differ between equal runs, so they belong into no output that DVC caches.
+    """
+    write_json(paths.PROVENANCE / f"{name}.json", describe(name, settings, backend))
+    seconds = [round(epoch["seconds"], 1) for epoch in history]
+    timing = {"training_seconds": round(sum(seconds), 1), "epoch_seconds": seconds}
+    write_json(paths.TIMINGS / f"{name}.json", timing)
