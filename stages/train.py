@@ -31,15 +31,19 @@ from stages.support.batches import Batches
 from stages.support.checkpoint import Checkpoints
 from stages.support.errors import StageError, one_line_errors
 from stages.support.files import only_one
+from stages.support.memory import keep_freed_memory
 from stages.support.recorder import EpochRecorder, write_curves
 
+STEPS_PER_EXECUTION = 8  # batches between two returns to Python, where Ctrl-C waits for one
 
-def compile_model(model: keras.Model, learning_rate: float) -> None:
+
+def compile_model(model: keras.Model, learning_rate: float, steps_per_execution: int = 1) -> None:
     """Give a model its loss, its metric and a new optimizer."""
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
         loss="categorical_crossentropy",
         metrics=["accuracy"],
+        steps_per_execution=steps_per_execution,
     )
 
 
@@ -82,7 +86,7 @@ def new_model(name: str, settings: params.Params) -> keras.Model:
     if settings.precision != "float32":
         # Probabilities need float32's digits: https://keras.io/api/mixed_precision/
         model.layers[-1].dtype_policy = keras.DTypePolicy("float32")
-    compile_model(model, model_params.learning_rate)
+    compile_model(model, model_params.learning_rate, STEPS_PER_EXECUTION)
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -144,6 +148,7 @@ def main(name: str) -> None:
     settings.model(name)
     if distribution.writes():
         only_one(f"train@{name}")
+    keep_freed_memory()
     process, processes = distribution.join()
     with distribution.together(name) if processes > 1 else nullcontext():
         train(name, settings, process, processes)

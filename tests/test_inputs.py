@@ -1,12 +1,14 @@
 """What comes from outside: archives and weights, near or out of reach."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from stages.support import archive, sample
-from tests.conftest import Repository
+from tests.conftest import ROOT, Repository
 
 PICTURES = 20
 # Nothing listens there, so what needs the network fails at once, wherever the tests run.
@@ -81,3 +83,15 @@ def test_a_local_weights_file_is_taken(clone: Repository, tmp_path: Path) -> Non
     clone.set_params(dataset="cifar10")
     clone.check(sys.executable, "-m", "stages.fetch_weights", RESNET50_WEIGHTS=str(local))
     assert made.read_bytes() == local.read_bytes()
+
+
+def test_stages_that_compute_nothing_do_without_tensorflow() -> None:
+    script = (
+        "import sys\n"
+        "from stages import compare, fetch, fetch_weights, preprocess\n"
+        "assert 'keras' not in sys.modules\n"
+        "import keras\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "numpy"}  # which fetch and fetch_weights set
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, check=True)
