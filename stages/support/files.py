@@ -22,7 +22,7 @@ def only_one(stage: str) -> None:
     paths.STAGE_LOCKS.mkdir(parents=True, exist_ok=True)
     lock = os.open(paths.STAGE_LOCKS / f"{stage}.lock", os.O_RDWR | os.O_CREAT)  # never closed
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         process = os.read(lock, 20).decode()
         raise StageError(
