@@ -29,7 +29,7 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 def evaluate(model: keras.Model, split: Split) -> tuple[np.ndarray, dict[str, Any]]:
     """Probabilities (N, 10) float32 and metrics of a compiled model on the pictures of a split."""
-    batches = Batches(split, BATCH_SIZE)
+    batches = Batches(split, BATCH_SIZE).source()
     loss, accuracy = model.evaluate(batches, verbose=0)
     probabilities = model.predict(batches, verbose=0)
     matrix = confusion_matrix(split.labels(), probabilities.argmax(axis=1))

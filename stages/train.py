@@ -121,8 +121,8 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     # A line an epoch where nobody watches: Keras' progress bar rewrites its line.
     verbose = 1 if sys.stdout.isatty() else 2
     model.fit(
-        training,
-        validation_data=validation,
+        training.source(),
+        validation_data=validation.source(),
         initial_epoch=finished,
         epochs=epochs,
         callbacks=callbacks,

@@ -1,6 +1,6 @@
 """Measure the pipeline: `make bench`.
 
-    python -m tests.bench train [--models NAME ...] [--epochs N] [--runs N] [--precision P]
+    python -m tests.bench train [--models NAME ...] [--epochs N] [--runs N] [--precisions P ...]
     python -m tests.bench memory [--pictures N]
     python -m tests.bench start
 
@@ -24,9 +24,11 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-ROOT = Path(__file__).parent.parent
-MODELS = ["simple_cnn", "complex_cnn", "resnet50_scratch", "resnet50_finetune"]
-STAGES = ["fetch", "fetch_weights", "preprocess", "train", "evaluate", "compare"]
+ROOT = Path(__file__).resolve().parent.parent  # a measured process sees this file by a link
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+MODELS = list(PARAMS["models"])
+STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+PRECISIONS = ["float32", "mixed_bfloat16"]
 HEAVY = ["jax", "keras", "matplotlib", "numpy", "pydantic", "scipy", "tensorflow"]
 Measured = tuple[float, float]  # seconds, peak memory in MB
 
@@ -43,16 +45,21 @@ def measure(folder: Path, *command: str) -> Measured:
     return seconds, usage.ru_maxrss / 1024
 
 
+def medians(runs: list[Measured]) -> Measured:
+    """The median of the seconds and that of the memory."""
+    seconds, memory = zip(*runs, strict=True)
+    return statistics.median(seconds), statistics.median(memory)
+
+
 def workspace(folder: Path, epochs: int, precision: str) -> None:
     """Lay out the stages there, with parameters of their own and no data."""
     shutil.copytree(ROOT / "stages", folder / "stages")
     (folder / "tests").symlink_to(ROOT / "tests")
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params.update(epochs=epochs, precision=precision)
+    params = {**PARAMS, "epochs": epochs, "precision": precision}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 
-def notebook(name: str, epochs: int) -> None:
+def notebook(name: str) -> None:
     """The notebook's way: every picture in memory as float32, `fit` splits off the validation."""
     import keras
 
@@ -70,36 +77,45 @@ def notebook(name: str, epochs: int) -> None:
     arguments = params.build_arguments(name, settings.model(name))
     model = import_module(f"stages.architectures.{name}").build(**arguments)
     compile_model(model, settings.model(name).learning_rate)
-    model.fit(x, y, batch_size=settings.batch_size, epochs=epochs, validation_split=0.1, verbose=2)
+    model.fit(
+        x,
+        y,
+        batch_size=settings.batch_size,
+        epochs=settings.epochs_of(name),
+        validation_split=0.1,
+        verbose=2,
+    )
     model.save("notebook.keras")
 
 
-def bench_train(models: list[str], epochs: int, runs: int, precision: str) -> None:
+def bench_train(models: list[str], epochs: int, runs: int, precisions: list[str]) -> None:
     """Print a table: the notebook's way against the stage, in turn, medians of `runs`."""
     if not (ROOT / "data/train").is_dir():
         sys.exit("error: data/train: there is none; run `dvc repro preprocess fetch_weights` first")
-    print(f"{epochs} epochs, {runs} runs in turn, whole processes, {precision}\n")
-    print("| model | notebook's way, s | stage, s | ratio (each pair) | MB | stage, MB | ratio |")
-    print("|---|---:|---:|---:|---:|---:|---:|", flush=True)
+    print(f"{epochs} epochs, {runs} runs in turn, whole processes\n")
+    print("| model | precision | notebook's way, s | stage, s | ratio (each run) ", end="")
+    print("| notebook's way, MB | stage, MB | ratio |\n|---|---|---:|---:|---:|---:|---:|---:|")
     for name in models:
-        theirs, ours = [], []
+        measured: dict[str, list[Measured]] = {}
         for _ in range(runs):
-            with tempfile.TemporaryDirectory() as temporary:
-                folder = Path(temporary)
-                workspace(folder, epochs, precision)
-                (folder / "data").symlink_to(ROOT / "data")
-                theirs.append(measure(folder, "-m", "tests.bench", "notebook", name, str(epochs)))
-                ours.append(measure(folder, "-m", "stages.train", name))
-        (their_seconds, their_memory), (seconds, memory) = (
-            [statistics.median(figures) for figures in zip(*each, strict=True)]
-            for each in (theirs, ours)
-        )
-        pairs = ", ".join(f"{b[0] / a[0]:.2f}" for a, b in zip(theirs, ours, strict=True))
-        print(
-            f"| {name} | {their_seconds:.1f} | {seconds:.1f} | {seconds / their_seconds:.2f} "
-            f"({pairs}) | {their_memory:.0f} | {memory:.0f} | {memory / their_memory:.2f} |",
-            flush=True,
-        )
+            for way in ("notebook", *precisions):
+                with tempfile.TemporaryDirectory() as temporary:
+                    folder = Path(temporary)
+                    workspace(folder, epochs, "float32" if way == "notebook" else way)
+                    (folder / "data").symlink_to(ROOT / "data")
+                    module = ["tests.bench", "notebook"] if way == "notebook" else ["stages.train"]
+                    figures = measure(folder, "-m", *module, name)
+                measured.setdefault(way, []).append(figures)
+        (their_seconds, their_memory), *ours = (medians(runs) for runs in measured.values())
+        for precision, (seconds, memory) in zip(precisions, ours, strict=True):
+            pairs = zip(measured["notebook"], measured[precision], strict=True)
+            ratios = ", ".join(f"{mine[0] / notebooks[0]:.2f}" for notebooks, mine in pairs)
+            print(
+                f"| {name} | {precision} | {their_seconds:.1f} | {seconds:.1f} "
+                f"| {seconds / their_seconds:.2f} ({ratios}) | {their_memory:.0f} | {memory:.0f} "
+                f"| {memory / their_memory:.2f} |",
+                flush=True,
+            )
 
 
 def generated(pictures: int, batch: int = 10_000) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
@@ -163,14 +179,13 @@ def main() -> None:
     train.add_argument("--models", nargs="+", default=MODELS[:2], choices=MODELS)
     train.add_argument("--epochs", type=int, default=15)
     train.add_argument("--runs", type=int, default=3)
-    train.add_argument("--precision", default="float32")
+    train.add_argument("--precisions", nargs="+", default=PRECISIONS, choices=PRECISIONS)
     memory = commands.add_parser("memory")
     memory.add_argument("--pictures", type=int, default=50_000)
     commands.add_parser("start")
     # What the measured processes run.
     program = commands.add_parser("notebook")
     program.add_argument("name")
-    program.add_argument("epochs", type=int)
     prepare = commands.add_parser("prepare")
     prepare.add_argument("pictures", type=int)
 

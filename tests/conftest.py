@@ -5,11 +5,15 @@ import re
 import shutil
 import stat
 import subprocess
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
+
+from stages.support.files import sha256
 
 ROOT = Path(__file__).parent.parent
 # In place of ResNet50, which takes a minute to trace; test_architectures.py trains the real ones.
@@ -53,6 +57,23 @@ class Repository:
         assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
         return result.stdout
 
+    def start(self, *command: str, log: Path, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a command in a process group of its own, with its output in `log`."""
+        with log.open("wb") as file:
+            return subprocess.Popen(
+                command,
+                cwd=self.path,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def digests(self, files: Iterable[str]) -> dict[str, str]:
+        """The SHA-256 of each of these files."""
+        return {name: sha256(self.path / name) for name in files}
+
     def set_params(self, **values: object) -> None:
         """Set keys of params.yaml; a dotted key reaches into a mapping (`a.b` is spelt `a__b`)."""
         file = self.path / "params.yaml"
@@ -72,6 +93,20 @@ class Repository:
     def stages_run(self, *command: str) -> list[str]:
         """Run a dvc command and give the stages it ran, in order."""
         return re.findall(r"Running stage '([\w@]+)'", self.check("dvc", *command))
+
+
+def wait_until(
+    reached: Callable[[], bool],
+    process: subprocess.Popen[bytes],
+    log: Path,
+    seconds: float = 120,
+) -> None:
+    """Wait at most that long until `reached`, while the process that writes `log` runs."""
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert process.poll() is None, f"it has ended:\n{log.read_text(errors='replace')}"
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def fresh_copy(target: Path) -> Repository:

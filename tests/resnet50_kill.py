@@ -5,23 +5,22 @@ again with `--force`, and killed twice. Prints whether the bytes are equal and w
 costs.
 """
 
-import hashlib
 import json
 import os
 import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from tests.conftest import ROOT, Repository, fresh_copy
+from tests.conftest import ROOT, Repository, fresh_copy, wait_until
 
 MODEL = "resnet50_scratch"
 REPRO = ("dvc", "repro", f"train@{MODEL}")
+RESULTS = [f"models/{MODEL}.keras", f"metrics/curves/{MODEL}.csv"]
 COST = """
 import sys, time
 from pathlib import Path
@@ -44,23 +43,16 @@ checkpoints.clear()
 """
 
 
-def digests(repository: Repository) -> list[str]:
-    files = [f"models/{MODEL}.keras", f"metrics/curves/{MODEL}.csv"]
-    return [hashlib.sha256((repository.path / file).read_bytes()).hexdigest() for file in files]
-
-
 def kill_after(repository: Repository, checkpoint: str, delay: float) -> str:
     """Start `dvc repro`, kill it with all its children `delay` seconds after that checkpoint."""
-    process = subprocess.Popen(
-        REPRO, cwd=repository.path, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    while not (repository.path / f"models/checkpoints/{MODEL}/{checkpoint}").exists():
-        if process.poll() is not None:
-            sys.exit("the training ended before it could be killed")
-        time.sleep(0.01)
+    log = repository.path / "log"
+    process = repository.start(*REPRO, log=log)
+    saved = repository.path / f"models/checkpoints/{MODEL}/{checkpoint}"
+    wait_until(saved.exists, process, log, seconds=600)
     time.sleep(delay)
     os.killpg(process.pid, signal.SIGKILL)
-    return process.communicate()[0]
+    process.wait()
+    return log.read_text()
 
 
 def main() -> None:
@@ -72,12 +64,12 @@ def main() -> None:
         repository.set_params(sample__pictures_per_batch=320, batch_size=128, epochs=4)
 
         print(repository.check(*REPRO).splitlines()[-1], flush=True)
-        expected = digests(repository)
+        expected = repository.digests(RESULTS)
         timing = (repository.path / f"metrics/timings/{MODEL}.json").read_text()
         print(f"seconds an epoch of 12 batches: {json.loads(timing)['epoch_seconds']}", flush=True)
 
         repository.check(*REPRO, "--force")
-        repeated = digests(repository) == expected
+        repeated = repository.digests(RESULTS) == expected
         print(f"trained again: {'the same' if repeated else 'OTHER'} bytes", flush=True)
 
         (repository.path / "dvc.lock").unlink()
@@ -91,7 +83,7 @@ def main() -> None:
             )
         output = repository.check(*REPRO)
         print(re.findall("resuming.*", output), flush=True)
-        resumed_equal = digests(repository) == expected
+        resumed_equal = repository.digests(RESULTS) == expected
         print(f"killed and resumed: {'the same' if resumed_equal else 'OTHER'} bytes", flush=True)
 
         print(repository.check(sys.executable, "-c", COST))

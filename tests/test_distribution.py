@@ -1,18 +1,16 @@
 """Training on JAX in several processes and on several devices: the losses of one."""
 
 import csv
-import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.conftest import Repository
+from tests.conftest import Repository, wait_until
 
 TRAIN = [sys.executable, "-m", "stages.train", "simple_cnn"]
 Start = Callable[[], list[subprocess.Popen[bytes]]]
@@ -42,23 +40,20 @@ def start_two(alone: Repository, tmp_path: Path) -> Iterator[Start]:
 
 
 def two(repository: Repository, logs: Path) -> list[subprocess.Popen[bytes]]:
-    port = free_port()
-    processes = []
-    for process in (0, 1):
-        environment = {
-            **os.environ,
-            "KERAS_BACKEND": "jax",
-            ADDRESS: f"127.0.0.1:{port}",
-            "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
-            "KERAS_DISTRIBUTION_PROCESS_ID": str(process),
-        }
-        with (logs / str(process)).open("wb") as log:
-            processes.append(
-                subprocess.Popen(
-                    TRAIN, cwd=repository.path, env=environment, stdout=log, stderr=log
-                )
-            )
-    return processes
+    environment = {
+        "KERAS_BACKEND": "jax",
+        ADDRESS: f"127.0.0.1:{free_port()}",
+        "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
+    }
+    return [
+        repository.start(
+            *TRAIN,
+            log=logs / str(process),
+            KERAS_DISTRIBUTION_PROCESS_ID=str(process),
+            **environment,
+        )
+        for process in (0, 1)
+    ]
 
 
 def losses(repository: Repository) -> np.ndarray:
@@ -72,14 +67,6 @@ def losses(repository: Repository) -> np.ndarray:
 
 def read(log: Path, process: int) -> str:
     return (log / str(process)).read_text(errors="replace")
-
-
-def wait_until(reached: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while not reached():
-        assert process.poll() is None, "the process has ended"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +111,7 @@ def test_killing_one_process_ends_the_other_and_the_next_run_resumes(
     alone.check("rm", "-rf", "models/checkpoints")
     processes = start_two()
     second = alone.path / "models/checkpoints/simple_cnn/epoch-000002.npz"
-    wait_until(second.exists, processes[0])
+    wait_until(second.exists, processes[0], tmp_path / "0")
     processes[victim].kill()
     other = 1 - victim
     assert processes[other].wait(timeout=60) not in (None, 0)
@@ -133,8 +120,10 @@ def test_killing_one_process_ends_the_other_and_the_next_run_resumes(
     assert "Traceback" not in log
 
     processes = start_two()
-    wait_until(lambda: "resuming simple_cnn after epoch" in read(tmp_path, 0), processes[0])
-    wait_until(lambda: "Epoch 4/" in read(tmp_path, 0), processes[0])
+    log_0 = tmp_path / "0"
+    resumed = "resuming simple_cnn after epoch"
+    wait_until(lambda: resumed in read(tmp_path, 0), processes[0], log_0)
+    wait_until(lambda: "Epoch 4/" in read(tmp_path, 0), processes[0], log_0)
 
 
 def test_a_wrong_environment_ends_in_one_line(alone: Repository) -> None:

@@ -4,7 +4,6 @@ The moments are those of a real `dvc`; `pytest -s` prints what was killed when.
 """
 
 import contextlib
-import hashlib
 import os
 import random
 import re
@@ -17,30 +16,13 @@ from pathlib import Path
 import psutil
 import yaml
 
-from tests.conftest import Repository
+from tests.conftest import Repository, wait_until
 
 EPOCHS = 100
 RESULTS = ["models/simple_cnn.keras", "metrics/simple_cnn.json", "metrics/curves/simple_cnn.csv"]
 RESULTS += ["data/cifar-10-python.tar.gz", "data/train/x.npy", "data/test/y.npy"]
 REPRO = ("dvc", "repro", "evaluate@simple_cnn")
-
-
-def digests(repository: Repository) -> dict[str, str]:
-    return {
-        name: hashlib.sha256((repository.path / name).read_bytes()).hexdigest() for name in RESULTS
-    }
-
-
-def start(repository: Repository, command: tuple[str, ...], log: Path) -> subprocess.Popen[bytes]:
-    with log.open("wb") as file:
-        return subprocess.Popen(
-            command,
-            cwd=repository.path,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+TRAIN_ALONE = ("dvc", "repro", "--single-item", "train@simple_cnn")
 
 
 def kill_stage(dvc: subprocess.Popen[bytes]) -> None:
@@ -89,10 +71,8 @@ class Killer:
         """Start, wait until `reached` and a random while, kill, and give the output."""
         self.mend_lock()
         self.started = time.time()
-        process = start(self.repository, command, self.log)
-        while not reached():
-            assert process.poll() is None, f"ended before it could be killed:\n{self.output()}"
-            time.sleep(0.001)
+        process = self.repository.start(*command, log=self.log)
+        wait_until(reached, process, self.log)
         delay = self.random.uniform(0, longest_delay)
         time.sleep(delay)
         if process.poll() is None:
@@ -135,7 +115,7 @@ def test_killed_anywhere_the_pipeline_ends_with_the_same_bytes(
 ) -> None:
     clone.set_params(epochs=EPOCHS, sample__seed=7)
     clone.check(*REPRO)
-    expected = digests(clone)
+    expected = clone.digests(RESULTS)
     clone.check("git", "checkout", "--quiet", "--", "dvc.lock")  # all of it has to run again
     for name in RESULTS:
         (clone.path / name).unlink()
@@ -171,7 +151,7 @@ def test_killed_anywhere_the_pipeline_ends_with_the_same_bytes(
     killer.run(killer.says("Running stage 'evaluate@simple_cnn'"), 5, kill_all)
     killer.mend_lock()
     clone.check(*REPRO)
-    assert digests(clone) == expected
+    assert clone.digests(RESULTS) == expected
     assert "evaluate@simple_cnn" not in clone.changed_stages()
     assert not list((clone.path / "models/checkpoints").glob("simple_cnn"))
     print(f"{killer.kills} kills, every result byte-identical")
@@ -189,17 +169,19 @@ def test_a_killed_experiment_resumes(clone: Repository, tmp_path: Path) -> None:
     assert curves.count("\n") == EPOCHS + 1
 
 
+def start_training(repository: Repository, log: Path, epoch: int) -> subprocess.Popen[bytes]:
+    """Start a long `dvc repro` of the training and wait until that epoch has begun."""
+    repository.set_params(epochs=EPOCHS)
+    dvc = repository.start(*TRAIN_ALONE, log=log)
+    wait_until(lambda: f"Epoch {epoch}/" in log.read_text(), dvc, log)
+    return dvc
+
+
 def test_of_two_repros_of_one_stage_the_second_says_who_holds_it(
     clone: Repository, tmp_path: Path
 ) -> None:
-    clone.set_params(epochs=EPOCHS)
-    command = ("dvc", "repro", "--single-item", "train@simple_cnn")
-    log = tmp_path / "log"
-    first = start(clone, command, log)
-    while "Epoch 1/" not in log.read_text():
-        assert first.poll() is None
-        time.sleep(0.01)
-    second = clone.run(*command)
+    first = start_training(clone, tmp_path / "log", epoch=1)
+    second = clone.run(*TRAIN_ALONE)
     assert second.returncode != 0
     assert "is busy, it is being blocked by" in second.stderr
     assert f"(PID {first.pid})" in second.stderr
@@ -210,22 +192,16 @@ def test_of_two_repros_of_one_stage_the_second_says_who_holds_it(
 def test_a_training_whose_dvc_was_killed_keeps_the_next_one_out(
     clone: Repository, tmp_path: Path
 ) -> None:
-    clone.set_params(epochs=EPOCHS)
-    command = ("dvc", "repro", "--single-item", "train@simple_cnn")
-    log = tmp_path / "log"
-    dvc = start(clone, command, log)
-    while "Epoch 3/" not in log.read_text():
-        assert dvc.poll() is None
-        time.sleep(0.01)
+    dvc = start_training(clone, tmp_path / "log", epoch=3)
     stage = psutil.Process(dvc.pid).children(recursive=True)[-1]
     dvc.kill()
     dvc.wait()
-    second = clone.run(*command)
+    second = clone.run(*TRAIN_ALONE)
     assert second.returncode != 0
     assert f"error: train@simple_cnn: process {stage.pid} is at it already" in second.stderr
     assert "Traceback" not in second.stderr
 
     stage.terminate()  # what the line says to do
     psutil.wait_procs([stage], timeout=60)
-    assert "resuming simple_cnn after epoch" in clone.check(*command)
+    assert "resuming simple_cnn after epoch" in clone.check(*TRAIN_ALONE)
     assert "train@simple_cnn" not in clone.changed_stages()

@@ -1,7 +1,7 @@
 """What DVC does with the pipeline: the real `dvc` on a small trained repository."""
 
 import json
-import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -110,23 +110,16 @@ def test_queued_experiments_run_one_after_the_other(clone: Repository) -> None:
     assert found == {0.1, 0.2}
 
 
-def test_two_trainings_started_at_once_both_finish(clone: Repository) -> None:
+def test_two_trainings_started_at_once_both_finish(clone: Repository, tmp_path: Path) -> None:
     # Without --single-item DVC 3.67 also locks the unchanged stages before these, and the second
     # command ends with "is busy" (https://github.com/treeverse/dvc/issues/11054).
     clone.set_params(models__simple_cnn__dropout=0.4, models__complex_cnn__dropout=0.4)
-    running = [
-        subprocess.Popen(
-            ["dvc", "repro", "--single-item", f"train@{model}"],
-            cwd=clone.path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    running = {
+        model: clone.start("dvc", "repro", "--single-item", f"train@{model}", log=tmp_path / model)
         for model in ("simple_cnn", "complex_cnn")
-    ]
-    for process in running:
-        output, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, output
+    }
+    for model, process in running.items():
+        assert process.wait(timeout=300) == 0, (tmp_path / model).read_text()
     assert clone.changed_stages().isdisjoint(TRAININGS)
 
 

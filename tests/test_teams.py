@@ -34,10 +34,12 @@ def test_another_machine_pulls_the_results_and_reruns_nothing(
     assert clone.stages_run("repro") == []
 
 
-def test_an_output_stands_once_on_the_disk_and_is_protected(trained: Repository) -> None:
+def test_an_output_stands_once_on_the_disk_and_is_protected(
+    trained: Repository, tmp_path: Path
+) -> None:
     output = trained.path / "data/train/x.npy"
     assert output.stat().st_mode & 0o222 == 0
-    copy = ["cp", "--reflink=always", str(output), str(trained.path / ".dvc/tmp/reflink")]
+    copy = ["cp", "--reflink=always", str(output), str(tmp_path / "copy")]
     if subprocess.run(copy, capture_output=True).returncode != 0:  # such copies share their blocks
         cached = (trained.path / ".dvc/cache/files").rglob("*")
         assert any(path.samefile(output) for path in cached if path.is_file())

@@ -1,40 +1,29 @@
 """Training: the same bytes each time, whatever interrupts it; evaluation: Keras' own numbers."""
 
-import hashlib
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import yaml
 
-from tests.conftest import Repository
+from tests.conftest import Repository, wait_until
 
 TRAIN = [sys.executable, "-m", "stages.train", "simple_cnn"]
 
 
-def digests(repository: Repository) -> list[str]:
-    files = ["models/simple_cnn.keras", "metrics/curves/simple_cnn.csv"]
-    return [hashlib.sha256((repository.path / file).read_bytes()).hexdigest() for file in files]
+RESULTS = ["models/simple_cnn.keras", "metrics/curves/simple_cnn.csv"]
 
 
-def test_a_killed_training_resumes_to_the_same_bytes(clone: Repository) -> None:
+def test_a_killed_training_resumes_to_the_same_bytes(clone: Repository, tmp_path: Path) -> None:
     clone.set_params(epochs=6)
     clone.check(*TRAIN)
-    uninterrupted = digests(clone)
+    uninterrupted = clone.digests(RESULTS)
 
     checkpoints = clone.path / "models/checkpoints/simple_cnn"
-    process = subprocess.Popen(
-        TRAIN, cwd=clone.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    while not (checkpoints / "epoch-000002.npz").exists():
-        assert process.poll() is None, "the training ended before it could be killed"
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
+    process = clone.start(*TRAIN, log=tmp_path / "log")
+    wait_until((checkpoints / "epoch-000002.npz").exists, process, tmp_path / "log")
+    process.kill()
     process.wait()
 
     # The newest checkpoint is damaged too: the one before it serves.
@@ -43,7 +32,7 @@ def test_a_killed_training_resumes_to_the_same_bytes(clone: Repository) -> None:
     output = clone.check(*TRAIN)
     assert "set aside damaged checkpoint" in output
     assert "resuming simple_cnn after epoch" in output
-    assert digests(clone) == uninterrupted
+    assert clone.digests(RESULTS) == uninterrupted
     assert not checkpoints.exists()
 
 
