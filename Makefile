@@ -21,8 +21,8 @@ demo: setup  ## run the whole pipeline on a small generated set, in a clone call
 	@git clone --quiet . demo
 	cd demo && dvc exp run --set-param dataset=sample --set-param epochs=2
 	@printf '\nThe models trained for 2 epochs on generated pictures; no weights were pretrained.\n\n'
-	@cat demo/metrics/comparison.md
-	@printf '\npicture: %s\n' "$(CURDIR)/demo/metrics/comparison.png"
+	@cat demo/metrics/report.md
+	@printf '\npage: %s\n' "$(CURDIR)/demo/metrics/report.html"
 
 repro: setup  ## run what has changed of the real pipeline
 	dvc repro

@@ -1,6 +1,9 @@
 """The pipeline's stages, one script per node of `dvc dag`, run as `python -m stages.<stage>`."""
 
 import os
+import time
+
+STARTED = time.monotonic()  # before any stage imports what takes seconds
 
 # TensorFlow reads these when it is imported, so they are set before any stage can import it.
 # Without oneDNN, which TensorFlow switches on by itself only for processors with AVX-512, a step

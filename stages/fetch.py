@@ -11,7 +11,7 @@ from pathlib import Path
 from stages.support import archive, params, paths, sample
 from stages.support.download import download
 from stages.support.errors import StageError, one_line_errors
-from stages.support.files import only_one, replacing, sha256
+from stages.support.files import only_one, replacing, say_reading, say_wrote, sha256
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
@@ -37,6 +37,7 @@ def download_official(target: Path) -> None:
 
 def copy_local(source: Path, target: Path) -> None:
     """Copy a local archive and say which one it is."""
+    say_reading(source)
     try:
         if not source.is_file() or source.stat().st_size > LARGEST_LOCAL:
             source.open("rb").close()  # says why where there is none
@@ -47,7 +48,7 @@ def copy_local(source: Path, target: Path) -> None:
             f"CIFAR10_ARCHIVE={source}: {error.strerror}; name a readable archive"
         ) from None
     shutil.copyfile(source, target)
-    print(f"copied {source}\nsha256 {found}")
+    print(f"sha256 {found}")
     if found != SHA256:
         print(f"NOTICE: this is not the official CIFAR-10 archive (sha256 {SHA256})")
 
@@ -68,7 +69,7 @@ def main() -> None:
         # Reading it to the end keeps a broken archive out of DVC's cache.
         for _ in archive.read_batches(Path(local or target), settings.pictures_per_batch):
             pass
-    print(f"wrote {paths.ARCHIVE}")
+    say_wrote(paths.ARCHIVE)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 from stages.support import params, paths
 from stages.support.download import download
 from stages.support.errors import StageError, one_line_errors
-from stages.support.files import only_one, replacing
+from stages.support.files import only_one, replacing, say_reading, say_wrote
 
 # Keras knows address and checksum itself; these are for the message and the bound.
 URL = (
@@ -29,7 +29,7 @@ def main() -> None:
     only_one("fetch_weights")
     # Keras reads and writes weights without a backend that computes, which imports faster.
     os.environ.setdefault("KERAS_BACKEND", "numpy")
-    import keras
+    from stages.support.quietly import keras, without_routine_lines
 
     def build(weights: str | None) -> keras.Model:
         return keras.applications.ResNet50(
@@ -40,12 +40,13 @@ def main() -> None:
         print(
             "NOTICE: dataset: sample, RANDOM WEIGHTS instead of ImageNet's: nothing is pretrained"
         )
-        keras.utils.set_random_seed(settings.sample.seed)
+        with without_routine_lines():  # it seeds TensorFlow too, and so imports it
+            keras.utils.set_random_seed(settings.sample.seed)
         model = build(None)
     elif local := os.environ.get("RESNET50_WEIGHTS"):
         if not Path(local).is_file():
             raise StageError(f"RESNET50_WEIGHTS={local}: no such file; name Keras' weights file")
-        print(f"reading {local}")
+        say_reading(local)
         try:
             model = build(local)
         except Exception as error:  # Keras and h5py raise many kinds
@@ -63,7 +64,7 @@ def main() -> None:
         if shutil.disk_usage(target.parent).free < LARGEST:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(paths.IMAGENET_WEIGHTS))
         model.save_weights(target)
-    print(f"wrote {paths.IMAGENET_WEIGHTS}")
+    say_wrote(paths.IMAGENET_WEIGHTS)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 
 from stages.support import archive, arrays, params, paths
 from stages.support.errors import StageError, one_line_errors
-from stages.support.files import only_one, replacing
+from stages.support.files import only_one, replacing, say_reading, say_wrote
 
 Ranges = dict[Path, tuple[int, int]]  # each split's first row and last row + 1
 
@@ -66,6 +66,7 @@ def write(batches: Iterable[tuple[int, np.ndarray, np.ndarray]], ranges: Ranges)
 def main() -> None:
     settings = params.load()
     only_one("preprocess")
+    say_reading(paths.ARCHIVE)
     pictures = settings.pictures_per_batch
     ranges = splits(pictures, settings.validation_split)
     write(
@@ -76,9 +77,8 @@ def main() -> None:
         ranges,
     )
     for split, (first, last) in ranges.items():
-        print(
-            f"wrote {split}: x {(last - first, 32, 32, 3)} float32, y {(last - first, 10)} float32"
-        )
+        print(f"{split}: x {(last - first, 32, 32, 3)} float32, y {(last - first, 10)} float32")
+    say_wrote(*ranges)
 
 
 if __name__ == "__main__":

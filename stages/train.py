@@ -1,8 +1,8 @@
 """Train one model: `python -m stages.train MODEL`.
 
 Reads data/train/, data/validation/ and, for a pretrained model, data/weights/imagenet/. Writes
-models/MODEL.keras and, after every epoch, metrics/curves/MODEL.csv; keeps a checkpoint of each
-epoch in models/checkpoints/MODEL/ until it is done, and resumes from it.
+models/MODEL.keras and, after every epoch, metrics/curves/MODEL/; keeps a checkpoint of each epoch
+in models/checkpoints/MODEL/ until it is done, and resumes from it.
 """
 
 import os
@@ -12,8 +12,6 @@ from contextlib import nullcontext
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-
-import keras
 
 from stages.support import (
     arrays,
@@ -30,9 +28,10 @@ from stages.support.arrays import Split
 from stages.support.batches import Batches
 from stages.support.checkpoint import Checkpoints
 from stages.support.errors import StageError, one_line_errors
-from stages.support.files import only_one
+from stages.support.files import only_one, say_reading, say_wrote
 from stages.support.memory import keep_freed_memory
-from stages.support.recorder import EpochRecorder, write_curves
+from stages.support.quietly import keras
+from stages.support.recorder import Curves, EpochRecorder
 
 STEPS_PER_EXECUTION = 8  # batches between two returns to Python, where Ctrl-C waits for one
 
@@ -93,7 +92,8 @@ def new_model(name: str, settings: params.Params) -> keras.Model:
 
 def train(name: str, settings: params.Params, process: int, processes: int) -> None:
     """Train a model in this process, one of `processes`; number 0 writes the files."""
-    splits = [Split(folder) for folder in (paths.TRAIN, paths.VALIDATION)]
+    folders = [paths.TRAIN, paths.VALIDATION]
+    splits = [Split(folder) for folder in folders]
     for split in splits:
         distribution.check_divisible(split.count, settings.batch_size)
     training, validation = (Batches(x, settings.batch_size, process, processes) for x in splits)
@@ -102,10 +102,9 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     variables = [*model.variables, *model.optimizer.variables]
     checkpoints = Checkpoints(paths.CHECKPOINTS / name, fingerprint(name, settings), variables)
     history, values = checkpoints.restore() if process == 0 else ([], [])
-    epochs, curves = settings.epochs_of(name), paths.CURVES / f"{name}.csv"
+    epochs = settings.epochs_of(name)
     if history:
         print(f"resuming {name} after epoch {len(history)} of {epochs}", flush=True)
-        write_curves(history, curves)
     finished = len(history)
     if processes > 1:
         finished, values = distribution.agree(finished, values or variables)
@@ -117,9 +116,11 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
 
     callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=shuffle)]
     if process == 0:
+        say_reading(*folders)
+        curves = Curves(name, paths.CURVES / name, history)
         callbacks.append(EpochRecorder(checkpoints, history, curves))
-    # A line an epoch where nobody watches: Keras' progress bar rewrites its line.
-    verbose = 1 if sys.stdout.isatty() else 2
+    # A line an epoch where nobody watches: Keras' progress bar rewrites its line, in colour.
+    verbose = 1 if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else 2
     model.fit(
         training.source(),
         validation_data=validation.source(),
@@ -137,7 +138,7 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     compile_model(model, settings.model(name).learning_rate)
     model_file.save(model, paths.MODELS / f"{name}.keras")
     provenance.record(name, settings, keras.backend.backend(), history)
-    print(f"wrote {paths.MODELS / f'{name}.keras'}", flush=True)
+    say_wrote(paths.MODELS / f"{name}.keras")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # too late: the work is done
     checkpoints.clear()
 

@@ -30,7 +30,16 @@ def build({signature}) -> keras.Model:
         ]
     )
 """
+CURVES = [
+    f"plots/metrics/{x}.tsv" for x in ("train_accuracy", "train_loss", "val_accuracy", "val_loss")
+]
 LARGE = 100_000  # bytes; DVC's outputs of that size are protected, so copies may share them
+
+
+def training_results(model: str) -> list[str]:
+    """What a training leaves: the model and its curves."""
+    curves = [f"metrics/curves/{model}/{file}" for file in ("metrics.json", *CURVES)]
+    return [f"models/{model}.keras", *curves]
 
 
 @dataclass
@@ -73,6 +82,12 @@ class Repository:
     def digests(self, files: Iterable[str]) -> dict[str, str]:
         """The SHA-256 of each of these files."""
         return {name: sha256(self.path / name) for name in files}
+
+    def epochs_recorded(self, model: str) -> int:
+        """How many epochs a model's learning curves have, all of them as many."""
+        files = (self.path / "metrics/curves" / model / file for file in CURVES)
+        (epochs,) = {file.read_text().count("\n") - 1 for file in files}
+        return epochs
 
     def set_params(self, **values: object) -> None:
         """Set keys of params.yaml; a dotted key reaches into a mapping (`a.b` is spelt `a__b`)."""

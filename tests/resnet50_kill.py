@@ -16,11 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.conftest import ROOT, Repository, fresh_copy, wait_until
+from tests.conftest import ROOT, Repository, fresh_copy, training_results, wait_until
 
 MODEL = "resnet50_scratch"
 REPRO = ("dvc", "repro", f"train@{MODEL}")
-RESULTS = [f"models/{MODEL}.keras", f"metrics/curves/{MODEL}.csv"]
+RESULTS = training_results(MODEL)
 COST = """
 import sys, time
 from pathlib import Path

@@ -1,6 +1,5 @@
 """Training on JAX in several processes and on several devices: the losses of one."""
 
-import csv
 import socket
 import subprocess
 import sys
@@ -58,11 +57,9 @@ def two(repository: Repository, logs: Path) -> list[subprocess.Popen[bytes]]:
 
 def losses(repository: Repository) -> np.ndarray:
     """Training and validation loss of each epoch, (epochs, 2)."""
-    path = repository.path / "metrics/curves/simple_cnn.csv"
-    with path.open(newline="") as file:
-        return np.array(
-            [[float(row[x]) for x in ("loss", "val_loss")] for row in csv.DictReader(file)]
-        )
+    folder = repository.path / "metrics/curves/simple_cnn/plots/metrics"
+    columns = [np.loadtxt(folder / f"{x}.tsv", skiprows=1) for x in ("train_loss", "val_loss")]
+    return np.stack([column[:, 1] for column in columns], axis=1)
 
 
 def read(log: Path, process: int) -> str:

@@ -16,10 +16,10 @@ from pathlib import Path
 import psutil
 import yaml
 
-from tests.conftest import Repository, wait_until
+from tests.conftest import Repository, training_results, wait_until
 
 EPOCHS = 100
-RESULTS = ["models/simple_cnn.keras", "metrics/simple_cnn.json", "metrics/curves/simple_cnn.csv"]
+RESULTS = [*training_results("simple_cnn"), "metrics/simple_cnn.json"]
 RESULTS += ["data/cifar-10-python.tar.gz", "data/train/x.npy", "data/test/y.npy"]
 REPRO = ("dvc", "repro", "evaluate@simple_cnn")
 TRAIN_ALONE = ("dvc", "repro", "--single-item", "train@simple_cnn")
@@ -165,8 +165,7 @@ def test_a_killed_experiment_resumes(clone: Repository, tmp_path: Path) -> None:
         killer.written("models/checkpoints/simple_cnn/epoch-000003.npz"), 0, kill_all, command
     )
     assert "resuming simple_cnn after epoch" in clone.check(*command)
-    curves = (clone.path / "metrics/curves/simple_cnn.csv").read_text()
-    assert curves.count("\n") == EPOCHS + 1
+    assert clone.epochs_recorded("simple_cnn") == EPOCHS
 
 
 def start_training(repository: Repository, log: Path, epoch: int) -> subprocess.Popen[bytes]:

@@ -103,6 +103,10 @@ WRONG = {
         change("models", "simple_cnn", "weights", value="imagenet"),
         f"{CNN}.weights: 'imagenet': only 'random'",
     ),
+    "an accuracy of no model": (
+        change("notebook_accuracy", "linear", value=0.5),
+        "notebook_accuracy.linear: unknown model; models are ",
+    ),
     "dropout nobody has": (
         change("models", "resnet50_scratch", "dropout", value=0.1),
         "models.resnet50_scratch.dropout: 0.1: unknown key",
@@ -125,8 +129,16 @@ OUT_OF_RANGE: dict[tuple[str, ...], object] = {
     ("models", "simple_cnn", "dropout"): -0.1,
     ("models", "resnet50_finetune", "weights"): "",
     ("models", "resnet50_finetune", "learning_rate"): -1e-9,
+    ("notebook_accuracy", "simple_cnn"): 1.0,
 }
-SECTIONS = [("sample",), ("models",), ("models", "simple_cnn"), ("models", "resnet50_scratch")]
+OPTIONAL = [("notebook_accuracy", "simple_cnn")]
+SECTIONS = [
+    ("sample",),
+    ("notebook_accuracy",),
+    ("models",),
+    ("models", "simple_cnn"),
+    ("models", "resnet50_scratch"),
+]
 
 
 def every_key_wrong() -> dict[str, tuple[Callable[[dict[str, Any]], None], str]]:
@@ -137,7 +149,8 @@ def every_key_wrong() -> dict[str, tuple[Callable[[dict[str, Any]], None], str]]
         for kind, value in values.items():
             cases[f"{name} {kind}"] = (change(*keys, value=value), name)
         cases[f"{name} null"] = (change(*keys, value=None), name)
-        cases[f"{name} missing"] = (drop(*keys), name)
+        if keys not in OPTIONAL:
+            cases[f"{name} missing"] = (drop(*keys), name)
         sibling = ".".join([*keys[:-1], "stranger"])
         cases[f"{name} stranger"] = (change(*keys[:-1], "stranger", value=[]), sibling)
     for keys in SECTIONS:

@@ -61,7 +61,7 @@ def full(folder: str, kilobytes: int, keep: str = "") -> str:
         ("train simple_cnn", full("models", 300)),
         ("train simple_cnn", full("metrics", 0).replace("size=0k", "nr_inodes=3")),
         ("evaluate simple_cnn", full("metrics", 4) + " && head -c 4096 /dev/zero >metrics/fill"),
-        ("compare", full("metrics", 20, "curves")),
+        ("compare", full("metrics", 120, "curves")),
     ],
 )
 def test_a_full_disk_ends_in_one_line(clone: Repository, stage: str, prepare: str) -> None:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import keras
 import numpy as np
 
 from stages.support.arrays import ROW_SHAPES, Split
+from stages.support.quietly import keras
 
 
 class Batches(keras.utils.PyDataset):

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import keras
 import numpy as np
 
 from stages.support.errors import StageError
+from stages.support.quietly import keras
 
 ADDRESS = "KERAS_DISTRIBUTION_JOB_ADDRESSES"
 PROCESS = "KERAS_DISTRIBUTION_PROCESS_ID"

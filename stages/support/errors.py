@@ -11,6 +11,14 @@ from typing import ParamSpec
 Arguments = ParamSpec("Arguments")
 
 
+def printable(text: str) -> str:
+    """The text without control characters, which a terminal would obey, and broken UTF-8.
+
+    A file's name, in an archive too, may hold them.
+    """
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 class StageError(SystemExit):
     """Ends the process with exit status 1 and its message, one line, on standard error.
 
@@ -18,9 +26,7 @@ class StageError(SystemExit):
     """
 
     def __init__(self, message: object) -> None:
-        line = " ".join(str(message).split())
-        # A name from an archive may hold control characters, which a terminal would obey.
-        super().__init__("error: " + "".join(c if c.isprintable() else "?" for c in line))
+        super().__init__("error: " + printable(" ".join(str(message).split())))
 
 
 def one_line_errors(main: Callable[Arguments, None]) -> Callable[Arguments, None]:

@@ -5,10 +5,12 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from stages import STARTED
 from stages.support import paths
 from stages.support.errors import StageError
 
@@ -68,6 +70,17 @@ def replacing(path: Path) -> Iterator[Path]:
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # a write that fails knows no name
         raise
+
+
+def say_reading(*read: object) -> None:
+    """Print what a stage reads."""
+    print("reading", ", ".join(map(str, read)), flush=True)
+
+
+def say_wrote(*written: object) -> None:
+    """Print what a stage has written, and the seconds since it was started."""
+    seconds = time.monotonic() - STARTED
+    print(f"wrote {', '.join(map(str, written))} in {seconds:.1f} s", flush=True)
 
 
 def write_json(path: Path, content: object) -> None:

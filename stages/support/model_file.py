@@ -5,10 +5,9 @@ import re
 import zipfile
 from pathlib import Path
 
-import keras
-
 from stages.support.errors import StageError
 from stages.support.files import replacing
+from stages.support.quietly import keras
 
 
 def save(model: keras.Model, path: Path) -> None:

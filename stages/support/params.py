@@ -52,6 +52,7 @@ class Params(Strict):
     precision: Literal["float32", "mixed_bfloat16"]
     validation_split: float = Field(gt=0, lt=1)
     models: dict[str, ModelParams] = Field(min_length=1)
+    notebook_accuracy: dict[str, Fraction]
 
     @property
     def pictures_per_batch(self) -> int:
@@ -153,4 +154,10 @@ def load() -> Params:
         raise StageError(f"{paths.PARAMS}: not valid YAML: {error!s:.200}") from None
     for name, model in params.models.items():
         build_arguments(name, model)
+    for name in params.notebook_accuracy:
+        if name not in params.models:
+            known = ", ".join(params.models)
+            raise StageError(
+                f"{paths.PARAMS}: notebook_accuracy.{name}: unknown model; models are {known}"
+            )
     return params

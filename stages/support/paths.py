@@ -4,6 +4,7 @@ from pathlib import Path
 
 PARAMS = Path("params.yaml")
 ARCHITECTURES = Path("stages/architectures")
+REPORT_TEMPLATE = Path("stages/support/report.html")
 
 ARCHIVE = Path("data/cifar-10-python.tar.gz")
 IMAGENET_WEIGHTS = Path("data/weights/imagenet/resnet50_notop.weights.h5")
@@ -21,8 +22,11 @@ METRICS = Path("metrics")
 CURVES = METRICS / "curves"
 TIMINGS = METRICS / "timings"
 PROVENANCE = METRICS / "provenance"
+PREDICTIONS = METRICS / "predictions"
+CLASS_ACCURACIES = METRICS / "classes"
+REPORT_HTML = METRICS / "report.html"
+REPORT_MD = METRICS / "report.md"
 COMPARISON_JSON = METRICS / "comparison.json"
-COMPARISON_MD = METRICS / "comparison.md"
 COMPARISON_PNG = METRICS / "comparison.png"
 CURVES_PNG = METRICS / "learning_curves.png"
 CONFUSION_PNG = METRICS / "confusion_matrices.png"

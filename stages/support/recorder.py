@@ -1,19 +1,50 @@
-"""What a training writes after each epoch: its learning curves and a checkpoint."""
+"""What a training records after each epoch: its learning curves and a checkpoint."""
 
-import csv
 import time
 from pathlib import Path
 
-import keras
+from dvclive import Live
 
 from stages.support.checkpoint import Checkpoints, History
-from stages.support.files import replacing
+from stages.support.quietly import keras
+
+COLUMNS = {  # Keras' names, and those under which the curves stand beside the test's metrics
+    "accuracy": "train_accuracy",
+    "loss": "train_loss",
+    "val_accuracy": "val_accuracy",
+    "val_loss": "val_loss",
+}
+
+
+class Curves:
+    """The learning curves of a training in `folder`, as DVCLive writes them.
+
+    `plots/metrics/COLUMN.tsv` has a row an epoch; `metrics.json` the last epoch's number and its
+    validation accuracy, under the model's name. The seconds stay out, since they differ between
+    equal runs.
+    """
+
+    def __init__(self, name: str, folder: Path, history: History) -> None:
+        self.name = name
+        # The pipeline declares the files and makes the experiments, so DVCLive need not.
+        self.live = Live(str(folder), save_dvc_exp=False, dvcyaml=None)
+        for epoch in history:
+            self.add(epoch)
+
+    def add(self, epoch: dict[str, float]) -> None:
+        """Add the numbers of one epoch."""
+        self.live.step = int(epoch["epoch"])
+        for key, column in COLUMNS.items():
+            self.live.log_metric(column, epoch[key])
+        # What `dvc exp show` has a column for, so one that says whose it is, and no more than one.
+        self.live.summary = {self.name: {"val_accuracy": epoch["val_accuracy"]}}
+        self.live.next_step()
 
 
 class EpochRecorder(keras.callbacks.Callback):
-    """Writes the learning curves and a checkpoint after each epoch."""
+    """Records the learning curves and a checkpoint after each epoch."""
 
-    def __init__(self, checkpoints: Checkpoints, history: History, curves: Path) -> None:
+    def __init__(self, checkpoints: Checkpoints, history: History, curves: Curves) -> None:
         super().__init__()
         self.checkpoints, self.history, self.curves = checkpoints, history, curves
 
@@ -24,14 +55,5 @@ class EpochRecorder(keras.callbacks.Callback):
         seconds = time.monotonic() - self.started
         numbers = {name: float(value) for name, value in (logs or {}).items()}
         self.history.append({"epoch": epoch + 1, **numbers, "seconds": seconds})
-        write_curves(self.history, self.curves)
+        self.curves.add(self.history[-1])
         self.checkpoints.save(self.history)
-
-
-def write_curves(history: History, path: Path) -> None:
-    """Write one row an epoch; the seconds stay out, since they differ between equal runs."""
-    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        columns = [name for name in history[0] if name != "seconds"]
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)

@@ -1,0 +1,177 @@
+"""The comparison's charts, drawn with Matplotlib on given axes, and saved as PNG or SVG."""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # draws to files, also where there is no screen
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from stages.support.archive import CLASSES
+from stages.support.files import replacing
+from stages.support.results import Result
+from stages.support.statistics import BINS
+
+INK = "#0a0b0c"  # the text's and lines' colour; a page puts its own in this one's place
+plt.rcParams.update(
+    {
+        **dict.fromkeys(
+            ["text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor"], INK
+        ),
+        **dict.fromkeys(["xtick.color", "ytick.color"], INK),
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "figure.constrained_layout.use": True,
+        "svg.fonttype": "none",  # text stays text, for search and screen readers
+        "svg.hashsalt": "",  # or the identities of its parts would be random
+    }
+)
+
+
+def accuracies(results: Sequence[Result], notebook: Mapping[str, float]) -> Figure:
+    """One bar a model with its test accuracy in percent on top and its 95 % interval.
+
+    A diamond is what the notebook had, for the models in `notebook`.
+    """
+    figure, axes = plt.subplots(figsize=(1.2 + 1.6 * len(results), 4.8))
+    names = [result.name for result in results]
+    heights = 100 * np.array([result.accuracy for result in results])
+    errors = abs(100 * np.array([result.interval for result in results]).T - heights)
+    colours = [f"C{index}" for index in range(len(results))]
+    bars = axes.bar(names, heights, color=colours, yerr=errors, ecolor=INK, capsize=4)
+    axes.bar_label(bars, fmt="%.2f %%", padding=3)
+    places = [index for index, name in enumerate(names) if name in notebook]
+    if places:
+        axes.scatter(
+            np.array(places) + 0.3,  # beside the interval, not on it
+            [100 * notebook[names[place]] for place in places],
+            marker="D",
+            s=36,
+            facecolor="white",
+            edgecolor=INK,
+            zorder=3,
+            label="the notebook's",
+        )
+        axes.legend(loc="upper right", bbox_to_anchor=(1, -0.08), frameon=False)
+    chance = 100 / len(CLASSES)
+    axes.axhline(chance, color="grey", linestyle=":", linewidth=1)
+    axes.text(1, chance, " chance", color="grey", va="center", transform=axes.get_yaxis_transform())
+    axes.set(
+        title="Accuracy on the test pictures, with 95 % intervals",
+        xlabel="model",
+        ylabel="test accuracy (%)",
+    )
+    axes.margins(y=0.12)
+    return figure
+
+
+def learning_curves(results: Sequence[Result], rows: int, columns: int) -> Figure:
+    """Accuracy and loss by epoch, all models in each: validation solid, training dashed."""
+    figure, panels = plt.subplots(rows, columns, figsize=(5.6 * columns, 4.5 * rows))
+    for axes, quantity in zip(panels, ["accuracy", "loss"], strict=True):
+        for index, result in enumerate(results):
+            style = {"color": f"C{index}", "marker": ".", "markersize": 4}
+            for part, line in (("val", "-"), ("train", "--")):
+                values = result.curves[f"{part}_{quantity}"]
+                axes.plot(
+                    range(1, len(values) + 1),
+                    values,
+                    linestyle=line,
+                    alpha=1 if part == "val" else 0.5,
+                    label=result.name if part == "val" else None,
+                    **style,
+                )
+        axes.set(title=f"{quantity} by epoch", xlabel="epoch", ylabel=quantity)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    # A network that diverges for an epoch would otherwise flatten every other curve.
+    losses = [value for result in results for value in result.curves["val_loss"]]
+    panels[1].set_ylim(0, 1.5 * np.nanpercentile(losses, 90))
+    panels[0].legend(title="solid: validation, dashed: training", fontsize="small", framealpha=0)
+    return figure
+
+
+def confusion_matrix(axes: Axes, result: Result) -> None:
+    """Rows are true classes, columns predicted ones, in percent of a row."""
+    matrix = result.confusion_matrix
+    percent = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.pcolormesh(percent, cmap="Blues", vmin=0, vmax=100)
+    for (true, predicted), value in np.ndenumerate(percent):
+        axes.text(
+            predicted + 0.5,
+            true + 0.5,
+            f"{value:.0f}",
+            ha="center",
+            va="center",
+            color="white" if value > 50 else "black",
+            fontsize=9,
+        )
+    middles = np.arange(len(CLASSES)) + 0.5
+    axes.set_xticks(middles, CLASSES, rotation=45, ha="right")
+    axes.set_yticks(middles, CLASSES)
+    axes.invert_yaxis()
+    axes.set_aspect("equal")
+    axes.set(title=f"{result.name}: {result.accuracy:.2%}", xlabel="predicted", ylabel="true")
+
+
+def reliability(axes: Axes, result: Result) -> None:
+    """Accuracy by confidence, beside the diagonal of a model that is right as often as it is sure.
+
+    A point's area grows with the pictures it stands for.
+    """
+    measured = result.reliability
+    filled = measured.counts > 0
+    axes.plot([0, 1], [0, 1], color="grey", linestyle=":")
+    axes.plot(measured.confidence[filled], measured.accuracy[filled], color="C0", linewidth=1)
+    axes.scatter(
+        measured.confidence[filled],
+        measured.accuracy[filled],
+        s=10 + 40 * BINS * measured.counts[filled] / measured.counts.sum(),
+        color="C0",
+    )
+    axes.set_aspect("equal")
+    axes.set(
+        title=f"{result.name}: error {measured.expected_calibration_error:.3f}",
+        xlabel="confidence",
+        ylabel="accuracy",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
+
+
+def confusion_matrices(results: Sequence[Result]) -> Figure:
+    """One panel a model, two in a row."""
+    rows = -(-len(results) // 2)
+    figure, panels = plt.subplots(rows, 2, figsize=(11, 5.2 * rows), squeeze=False)
+    for axes in panels.flat[len(results) :]:
+        axes.remove()
+    for axes, result in zip(panels.flat, results, strict=False):
+        confusion_matrix(axes, result)
+    figure.suptitle("Confusion matrices, percent of each true class")
+    return figure
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write a PNG; equal figures give equal bytes with one version of Matplotlib."""
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=120)
+    plt.close(figure)
+
+
+def svg(figure: Figure, description: str) -> str:
+    """The figure as an `<svg>` element that takes the page's width, text colour and background."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    plt.close(figure)
+    element = file.getvalue()
+    element = element[element.index("<svg") :].replace(INK, "currentColor")
+    # Two figures in one page must not share the names of their parts.
+    unique = re.sub(r"\W+", "-", description)
+    element = re.sub(r'(id="|url\(#|href="#)', rf"\1{unique}-", element)
+    element = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', "", element, count=1)
+    return element.replace("<svg", f'<svg role="img" aria-label="{description}"', 1)
