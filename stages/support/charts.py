@@ -91,7 +91,7 @@ def learning_curves(results: Sequence[Result], rows: int, columns: int) -> Figur
         axes.xaxis.get_major_locator().set_params(integer=True)
     # A network that diverges for an epoch would otherwise flatten every other curve.
     losses = [value for result in results for value in result.curves["val_loss"]]
-    panels[1].set_ylim(0, 1.5 * np.nanpercentile(losses, 90))
+    panels[1].set_ylim(0, 1.5 * np.nanpercentile(losses, 80))
     panels[0].legend(title="solid: validation, dashed: training", fontsize="small", framealpha=0)
     return figure
 

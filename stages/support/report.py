@@ -82,7 +82,7 @@ def pair_rows(pairs: Mapping[tuple[str, str], Pair]) -> list[dict[str, str]]:
             "second": names[1],
             "only the first right": f"{pair.only_first:,}",
             "only the second right": f"{pair.only_second:,}",
-            "p": f"{pair.p_value:.2g}",
+            "p": f"{pair.p_value:.2g}" if pair.p_value > 1e-99 else "< 1e-99",
         }
         for names, pair in pairs.items()
     ]
