@@ -92,7 +92,13 @@ def learning_curves(results: Sequence[Result], rows: int, columns: int) -> Figur
     # A network that diverges for an epoch would otherwise flatten every other curve.
     losses = [value for result in results for value in result.curves["val_loss"]]
     panels[1].set_ylim(0, 1.5 * np.nanpercentile(losses, 80))
-    panels[0].legend(title="solid: validation, dashed: training", fontsize="small", framealpha=0)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(),
+        title="solid: validation, dashed: training",
+        loc="outside lower center",
+        ncols=2 * columns,
+        frameon=False,
+    )
     return figure
 
 
@@ -133,6 +139,7 @@ def reliability(axes: Axes, result: Result) -> None:
         measured.accuracy[filled],
         s=10 + 40 * BINS * measured.counts[filled] / measured.counts.sum(),
         color="C0",
+        clip_on=False,
     )
     axes.set_aspect("equal")
     axes.set(
