@@ -4,6 +4,7 @@ The moments are those of a real `dvc`; `pytest -s` prints what was killed when.
 """
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -164,6 +165,10 @@ def test_a_killed_experiment_resumes(clone: Repository, tmp_path: Path) -> None:
     killer.run(
         killer.written("models/checkpoints/simple_cnn/epoch-000003.npz"), 0, kill_all, command
     )
+    # While it trains, `dvc exp show` reads this.
+    live = json.loads((clone.path / "metrics/curves/simple_cnn/metrics.json").read_text())
+    assert live["step"] >= 3
+    assert 0 <= live["simple_cnn"]["val_accuracy"] <= 1
     assert "resuming simple_cnn after epoch" in clone.check(*command)
     assert clone.epochs_recorded("simple_cnn") == EPOCHS
 

@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+from stages.support.files import sha256
 from tests.conftest import Repository
 
 
@@ -32,6 +33,13 @@ def test_another_machine_pulls_the_results_and_reruns_nothing(
     assert "dropout: 0.1" in (clone.path / "params.yaml").read_text()
     assert clone.changed_stages() == set()
     assert clone.stages_run("repro") == []
+
+
+def test_a_tag_publishes_a_model(clone: Repository, tmp_path: Path) -> None:
+    clone.check("git", "tag", "--annotate", "simple-cnn@v1.0.0", "--message", "one epoch")
+    target = str(tmp_path / "model.keras")
+    clone.check("dvc", "artifacts", "get", str(clone.path), "simple-cnn", "--out", target)
+    assert sha256(Path(target)) == sha256(clone.path / "models/simple_cnn.keras")
 
 
 def test_an_output_stands_once_on_the_disk_and_is_protected(

@@ -87,10 +87,25 @@ def test_prepared_arrays_are_the_notebooks(trained: Repository) -> None:
 def test_simple_cnn_learns_the_sample(clone: Repository) -> None:
     clone.set_params(sample__pictures_per_batch=320, epochs=2, batch_size=128)
     for command in ("fetch", "preprocess", "train simple_cnn", "evaluate simple_cnn"):
-        clone.check(sys.executable, "-m", *f"stages.{command}".split())
+        result = clone.run(sys.executable, "-m", *f"stages.{command}".split())
+        assert result.returncode == 0, result.stderr
+        assert result.stderr == ""  # nothing of TensorFlow's start
+        assert result.stdout.splitlines()[-1].startswith("wrote ")
     metrics = json.loads((clone.path / "metrics/simple_cnn.json").read_text())["simple_cnn"]
     assert metrics["accuracy"] > 0.4  # chance is 0.1
     assert metrics["accuracy"] < 1
+
+
+def test_only_routine_lines_are_silenced(trained: Repository) -> None:
+    script = (
+        "import os\n"
+        "from stages.support.quietly import without_routine_lines\n"
+        "with without_routine_lines():\n"
+        "    os.write(2, b'I0 port.cc:153] oneDNN custom operations are on. You may see\\n')\n"
+        "    os.write(2, b'W0 allocator.cc: Allocation of 99 GB exceeds free memory\\n')\n"
+    )
+    result = trained.run(sys.executable, "-c", script, KERAS_BACKEND="numpy")
+    assert result.stderr == "W0 allocator.cc: Allocation of 99 GB exceeds free memory\n"
 
 
 def test_a_damaged_model_file_ends_in_one_line_and_keeps_old_metrics(clone: Repository) -> None:
