@@ -28,7 +28,7 @@ repro: setup  ## run what has changed of the real pipeline
 	dvc repro
 
 test: setup lint  ## pass every test
-	python -m pytest
+	python -m pytest --numprocesses 2 --dist loadfile
 
 kill-resnet50: setup  ## kill a training of the real ResNet50 and resume it
 	python -m tests.resnet50_kill
