@@ -54,7 +54,7 @@ def main() -> None:
             partial.write_text(text, encoding="utf-8")
     write_json(paths.COMPARISON_JSON, summary(compared))
     pictures = {
-        paths.COMPARISON_PNG: charts.accuracies(compared, settings.notebook_accuracy),
+        paths.COMPARISON_PNG: charts.accuracies(compared, settings.notebook),
         paths.CURVES_PNG: charts.learning_curves(compared, rows=1, columns=2),
         paths.CONFUSION_PNG: charts.confusion_matrices(compared),
     }

@@ -59,6 +59,11 @@ class Params(Strict):
         """Pictures in each of the archive's six batches; the official ones have 10,000."""
         return 10_000 if self.dataset == "cifar10" else self.sample.pictures_per_batch
 
+    @property
+    def notebook(self) -> dict[str, float]:
+        """The notebook's accuracies by model, where the pictures are the notebook's."""
+        return self.notebook_accuracy if self.dataset == "cifar10" else {}
+
     def model(self, name: str) -> ModelParams:
         """The entry of one model; `StageError` if there is none."""
         if name not in self.models:

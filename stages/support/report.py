@@ -57,19 +57,23 @@ def verdict(results: Sequence[Result], pairs: Mapping[tuple[str, str], Pair]) ->
 
 def rows(results: Sequence[Result], settings: Params) -> list[dict[str, str]]:
     """The table's rows, by heading."""
+
+    def notebook(name: str) -> dict[str, str]:
+        """A column where the notebook has something to compare with, empty for a model it lacks."""
+        known = settings.notebook
+        return {"notebook": f"{known[name]:.2%}" if name in known else ""} if known else {}
+
     return [
         {
             "model": result.name,
             "test accuracy": f"{result.accuracy:.2%}",
             "95 % interval": f"{result.interval.low:.1%} to {result.interval.high:.1%}",
-            "notebook": f"{settings.notebook_accuracy[result.name]:.2%}"
-            if result.name in settings.notebook_accuracy
-            else "",
             "top 2": f"{result.top2_accuracy:.2%}",
             "test loss": f"{result.loss:.4f}",
             "calibration error": f"{result.reliability.expected_calibration_error:.3f}",
             "parameters": f"{result.parameters:,}",
         }
+        | notebook(result.name)
         for result in results
     ]
 
@@ -199,7 +203,7 @@ def html(results: Sequence[Result], settings: Params, test: Split) -> str:
             for x in results
         ],
         accuracies=charts.svg(
-            charts.accuracies(results, settings.notebook_accuracy),
+            charts.accuracies(results, settings.notebook),
             "bar chart of the test accuracies; the table above has the numbers",
         ),
         learning_curves=charts.svg(
