@@ -1,8 +1,8 @@
 """Compare the models.
 
-Reads data/evaluations/, metrics/curves/ and data/test/. Writes to metrics/: report.html, the whole
-comparison as a page; report.md, the same in short; comparison.json, its numbers; comparison.png,
-learning_curves.png and confusion_matrices.png.
+Reads data/evaluations/, metrics/curves/, metrics/timings/ and data/test/. Writes to metrics/:
+report.html, the whole comparison as a page; report.md, the same in short; comparison.json, its
+numbers; comparison.png, accuracy_by_minutes.png, learning_curves.png and confusion_matrices.png.
 """
 
 from typing import Any
@@ -41,7 +41,7 @@ def summary(compared: list[results.Result]) -> dict[str, Any]:
 def main() -> None:
     settings = params.load()
     only_one("compare")
-    say_reading(paths.EVALUATIONS, paths.CURVES, paths.TEST)
+    say_reading(paths.EVALUATIONS, paths.CURVES, paths.TIMINGS, paths.TEST)
     test = Split(paths.TEST)
     compared = [results.read(name, test.labels()) for name in settings.models]
 
@@ -55,6 +55,7 @@ def main() -> None:
     write_json(paths.COMPARISON_JSON, summary(compared))
     pictures = {
         paths.COMPARISON_PNG: charts.accuracies(compared, settings.notebook),
+        paths.MINUTES_PNG: charts.accuracy_by_minutes(compared),
         paths.CURVES_PNG: charts.learning_curves(compared, rows=1, columns=2),
         paths.CONFUSION_PNG: charts.confusion_matrices(compared),
     }

@@ -16,7 +16,7 @@ from stages.support import params
 from stages.support.errors import StageError, one_line_errors
 from stages.support.report import markdown_table
 
-SHARED = ["dataset", "epochs", "batch_size", "precision", "validation_split"]
+SHARED = ["dataset", "validation_split", *params.Training.model_fields]
 Settings = tuple[tuple[str, Any], ...]
 Accuracies = dict[tuple[str, Settings], dict[int, float]]
 

@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 from contextlib import nullcontext
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +18,8 @@ from stages.support import (
     checkpoint,
     distribution,
     model_file,
+    network,
+    optimization,
     params,
     paths,
     provenance,
@@ -33,22 +34,21 @@ from stages.support.memory import keep_freed_memory
 from stages.support.quietly import keras
 from stages.support.recorder import Curves, EpochRecorder
 
-STEPS_PER_EXECUTION = 8  # batches between two returns to Python, where Ctrl-C waits for one
-
-
-def compile_model(model: keras.Model, learning_rate: float, steps_per_execution: int = 1) -> None:
-    """Give a model its loss, its metric and a new optimizer."""
-    model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate),
-        loss="categorical_crossentropy",
-        metrics=["accuracy"],
-        steps_per_execution=steps_per_execution,
-    )
+PICTURES_PER_EXECUTION = 1024  # between two returns to Python, where Ctrl-C waits for one
 
 
 def code(name: str) -> list[Path]:
     """The files that decide what a training gives, as dvc.yaml names them for the stage."""
-    support = [arrays, batches, checkpoint, distribution, model_file, recorder]
+    support = [
+        arrays,
+        batches,
+        checkpoint,
+        distribution,
+        model_file,
+        network,
+        optimization,
+        recorder,
+    ]
     modules = [Path(module.__file__ or "") for module in support]
     return [Path(__file__), *modules, paths.ARCHITECTURES / f"{name}.py"]
 
@@ -64,45 +64,30 @@ def fingerprint(name: str, settings: params.Params) -> str:
         (
             [(package, version(package)) for package in (*provenance.PACKAGES, backend)],
             settings.seed,
-            settings.epochs_of(name),
-            settings.batch_size,
-            settings.precision,
             model_params,
         ),
     )
 
 
-def new_model(name: str, settings: params.Params) -> keras.Model:
-    """The untrained network, compiled; `StageError` where it can't be built."""
-    model_params = settings.model(name)
-    architecture = import_module(f"stages.architectures.{name}")
-    keras.config.set_dtype_policy(settings.precision)
-    keras.utils.set_random_seed(settings.seed)
-    try:
-        model: keras.Model = architecture.build(**params.build_arguments(name, model_params))
-    except (OSError, ValueError) as error:
-        raise StageError(f"{name}: the network could not be built: {error!s:.300}") from None
-    if settings.precision != "float32":
-        # Probabilities need float32's digits: https://keras.io/api/mixed_precision/
-        model.layers[-1].dtype_policy = keras.DTypePolicy("float32")
-    compile_model(model, model_params.learning_rate, STEPS_PER_EXECUTION)
-    model.optimizer.build(model.trainable_variables)
-    return model
-
-
 def train(name: str, settings: params.Params, process: int, processes: int) -> None:
     """Train a model in this process, one of `processes`; number 0 writes the files."""
+    model_params = settings.model(name)
+    epochs, batch_size = model_params.epochs, model_params.batch_size
     folders = [paths.TRAIN, paths.VALIDATION]
     splits = [Split(folder) for folder in folders]
     for split in splits:
-        distribution.check_divisible(split.count, settings.batch_size)
-    training, validation = (Batches(x, settings.batch_size, process, processes) for x in splits)
+        distribution.check_divisible(split.count, batch_size)
+    training, validation = (Batches(x, batch_size, process, processes) for x in splits)
+    training.augment(model_params.flip, model_params.translate)
 
-    model = new_model(name, settings)
+    model = network.new(name, settings, splits[0])
+    steps = epochs * len(training)
+    optimization.compile_to_train(
+        model, model_params, steps, max(1, PICTURES_PER_EXECUTION // batch_size)
+    )
     variables = [*model.variables, *model.optimizer.variables]
     checkpoints = Checkpoints(paths.CHECKPOINTS / name, fingerprint(name, settings), variables)
     history, values = checkpoints.restore() if process == 0 else ([], [])
-    epochs = settings.epochs_of(name)
     if history:
         print(f"resuming {name} after epoch {len(history)} of {epochs}", flush=True)
     finished = len(history)
@@ -114,7 +99,10 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     def shuffle(epoch: int, logs: object) -> None:
         training.shuffle(settings.seed, epoch)
 
-    callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=shuffle)]
+    callbacks = [
+        keras.callbacks.LambdaCallback(on_epoch_begin=shuffle),
+        optimization.FrozenBatchNormalization(model_params.frozen_batch_norm_epochs),
+    ]
     if process == 0:
         say_reading(*folders)
         curves = Curves(name, paths.CURVES / name, history)
@@ -133,9 +121,9 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     if process > 0:
         return
 
-    # A new optimizer has no state: without the old one's the file is a third of the size.
     keras.distribution.set_distribution(None)  # it would make the others wait for a new variable
-    compile_model(model, settings.model(name).learning_rate)
+    model = network.average_views(model, model_params.views)
+    optimization.compile_to_save(model, model_params, steps)
     model_file.save(model, paths.MODELS / f"{name}.keras")
     provenance.record(name, settings, keras.backend.backend(), history)
     say_wrote(paths.MODELS / f"{name}.keras")

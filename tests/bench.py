@@ -3,13 +3,17 @@
     python -m tests.bench train [--models NAME ...] [--epochs N] [--runs N] [--precisions P ...]
     python -m tests.bench memory [--pictures N]
     python -m tests.bench start
+    python -m tests.bench operations [--models NAME ...]
 
 `train` runs the notebook's way of training and the train stage in turn, whole processes on the
 pictures in data/, and prints medians and ratios; `memory` trains and prepares sets of one and ten
-times CIFAR-10's size, generated; `start` times what a command costs before it works.
+times CIFAR-10's size, generated; `start` times what a command costs before it works; `operations`
+counts the floating-point operations of each recorded training and its rate, beside that of a plain
+product of matrices.
 """
 
 import argparse
+import json
 import os
 import shutil
 import statistics
@@ -26,7 +30,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent  # a measured process sees this file by a link
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
-MODELS = list(PARAMS["models"])
+MODELS = list(PARAMS["notebook_accuracy"])  # those the notebook has
 STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
 PRECISIONS = ["float32", "mixed_bfloat16"]
 HEAVY = ["jax", "keras", "matplotlib", "numpy", "pydantic", "scipy", "tensorflow"]
@@ -64,7 +68,6 @@ def notebook(name: str) -> None:
     import keras
 
     from stages.support import archive, params, paths
-    from stages.train import compile_model
 
     settings = params.load()
     pictures = list(archive.read_batches(paths.ARCHIVE, settings.pictures_per_batch))
@@ -76,12 +79,16 @@ def notebook(name: str) -> None:
     keras.utils.set_random_seed(settings.seed)
     arguments = params.build_arguments(name, settings.model(name))
     model = import_module(f"stages.architectures.{name}").build(**arguments)
-    compile_model(model, settings.model(name).learning_rate)
+    model.compile(
+        keras.optimizers.Adam(settings.model(name).learning_rate),
+        loss="categorical_crossentropy",
+        metrics=["accuracy"],
+    )
     model.fit(
         x,
         y,
         batch_size=settings.batch_size,
-        epochs=settings.epochs_of(name),
+        epochs=settings.epochs,
         validation_split=0.1,
         verbose=2,
     )
@@ -172,6 +179,73 @@ def bench_start() -> None:
         )
 
 
+def matrix_product_rate(precision: str, size: int = 4096, runs: int = 5) -> float:
+    """Operations a second of a product of square matrices, the median of so many."""
+    import tensorflow as tf
+
+    matrix = tf.cast(tf.random.normal((size, size)), precision.removeprefix("mixed_"))
+    seconds = []
+    for _ in range(runs + 1):  # the first one warms up
+        started = time.monotonic()
+        tf.linalg.matmul(matrix, matrix)[0, 0].numpy()
+        seconds.append(time.monotonic() - started)
+    return float(2 * size**3 / statistics.median(seconds[1:]))
+
+
+def count_operations(name: str) -> float:
+    """The floating-point operations of one training step, forward and backward, for a picture.
+
+    TensorFlow's profiler counts what the step's graph has, without the optimizer's.
+    """
+    import tensorflow as tf
+
+    from stages.support import network, optimization, params, paths
+    from stages.support.arrays import Split
+
+    settings = params.load()
+    own = settings.model(name)
+    model = network.new(name, settings, Split(paths.TRAIN))
+    optimization.compile_to_train(model, own, 1, 1)
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def step(x: tf.Tensor, y: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(x, y, model(x, training=True))
+        gradients: list[tf.Tensor] = tape.gradient(loss, model.trainable_weights)
+        return gradients
+
+    shapes = (tf.TensorSpec((own.batch_size, 32, 32, 3)), tf.TensorSpec((own.batch_size, 10)))
+    profiler = tf.compat.v1.profiler
+    options = profiler.ProfileOptionBuilder.float_operation()
+    graph = step.get_concrete_function(*shapes).graph
+    counted = profiler.profile(graph, options={**options, "output": "none"})
+    return float(counted.total_float_ops / own.batch_size)
+
+
+def bench_operations(models: list[str]) -> None:
+    """Print each recorded training's operations and rates."""
+    from stages.support import params, paths
+    from stages.support.arrays import Split
+
+    os.chdir(ROOT)
+    settings, pictures = params.load(), Split(paths.TRAIN).count
+    limits = {precision: matrix_product_rate(precision) for precision in PRECISIONS}
+    print("| model | precision | GFLOP a picture and step | PFLOP in all | minutes ", end="")
+    print("| GFLOP/s | of a matrix product's |\n|---|---|---:|---:|---:|---:|---:|")
+    for name in models:
+        own = settings.model(name)
+        each = count_operations(name)
+        whole = each * pictures * own.epochs
+        timing = json.loads((paths.TIMINGS / f"{name}.json").read_text())
+        rate, limit = whole / timing["training_seconds"], limits[own.precision]
+        print(
+            f"| {name} | {own.precision} | {each / 1e9:.3f} | {whole / 1e15:.3f} "
+            f"| {timing['training_seconds'] / 60:.1f} | {rate / 1e9:.0f} "
+            f"| {rate / limit:.0%} of {limit / 1e9:.0f} |",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -183,6 +257,8 @@ def main() -> None:
     memory = commands.add_parser("memory")
     memory.add_argument("--pictures", type=int, default=50_000)
     commands.add_parser("start")
+    operations = commands.add_parser("operations")
+    operations.add_argument("--models", nargs="+", default=list(PARAMS["models"]))
     # What the measured processes run.
     program = commands.add_parser("notebook")
     program.add_argument("name")
@@ -194,6 +270,7 @@ def main() -> None:
         "train": bench_train,
         "memory": bench_memory,
         "start": bench_start,
+        "operations": bench_operations,
         "notebook": notebook,
         "prepare": prepare_generated,
     }

@@ -1,4 +1,4 @@
-"""A small repository with four trained models, shared by the tests, and cheap copies of it."""
+"""A small repository with five trained models, shared by the tests, and cheap copies of it."""
 
 import os
 import re
@@ -16,7 +16,7 @@ import yaml
 from stages.support.files import sha256
 
 ROOT = Path(__file__).parent.parent
-# In place of ResNet50, which takes a minute to trace; test_architectures.py trains the real ones.
+# In place of networks that take a minute to trace; test_architectures.py trains the real ones.
 SMALL_NETWORK = """import keras
 
 
@@ -134,15 +134,19 @@ def fresh_copy(target: Path) -> Repository:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
     architectures = target / "stages/architectures"
-    (architectures / "resnet50_scratch.py").write_text(SMALL_NETWORK.format(signature="", body=""))
-    (architectures / "resnet50_finetune.py").write_text(
-        SMALL_NETWORK.format(signature="*, weights", body="assert weights.is_file()")
-    )
+    for model, signature, body in (
+        ("resnet50_scratch", "stem_stride", "assert stem_stride == 4"),
+        ("resnet50_finetune", "weights, preprocessing, input_size", "assert weights.is_file()"),
+        ("fast94", "pictures", "assert pictures.shape == (180, 32, 32, 3)"),
+    ):
+        network = SMALL_NETWORK.format(signature=f"*, {signature}", body=body)
+        (architectures / f"{model}.py").write_text(network)
     repository = Repository(target)
     repository.check("git", "init", "--quiet", "--initial-branch=main")
     repository.check("git", "config", "user.name", "tests")
     repository.check("git", "config", "user.email", "tests@example.org")
     repository.set_params(dataset="sample", sample__pictures_per_batch=40, epochs=1, batch_size=50)
+    repository.set_params(models__fast94__epochs=1, models__fast94__batch_size=50)
     repository.check("git", "add", "--all")
     repository.check("git", "commit", "--quiet", "--message", "a small copy")
     return repository

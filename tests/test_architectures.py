@@ -1,4 +1,4 @@
-"""The four networks themselves, built and trained for a batch by Keras."""
+"""The networks themselves, built and trained for a batch by Keras."""
 
 import json
 import os
@@ -15,7 +15,9 @@ from tests.conftest import ROOT
 BUILD_AND_TRAIN = """
 import json
 import numpy as np, keras
-from stages.architectures import complex_cnn, resnet50_finetune, resnet50_scratch, simple_cnn
+from stages.architectures import (
+    complex_cnn, fast94, resnet50_finetune, resnet50_scratch, simple_cnn
+)
 
 keras.utils.set_random_seed(0)
 backbone = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(32, 32, 3))
@@ -23,8 +25,11 @@ backbone.save_weights("backbone.weights.h5")
 models = {
     "simple_cnn": simple_cnn.build(dropout=0.5),
     "complex_cnn": complex_cnn.build(dropout=0.5),
-    "resnet50_scratch": resnet50_scratch.build(),
-    "resnet50_finetune": resnet50_finetune.build(weights="backbone.weights.h5"),
+    "resnet50_scratch": resnet50_scratch.build(stem_stride=4),
+    "resnet50_finetune": resnet50_finetune.build(
+        weights="backbone.weights.h5", preprocessing="unit", input_size=32
+    ),
+    "fast94": fast94.build(pictures=np.random.rand(50, 32, 32, 3).astype("float32")),
 }
 loaded = models["resnet50_finetune"].layers[0].get_weights()
 same = all(map(np.array_equal, loaded, backbone.get_weights()))
@@ -67,14 +72,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ("complex_cnn", 98_378),
         ("resnet50_scratch", 23_608_202),
         ("resnet50_finetune", 23_608_202),
+        ("fast94", 1_973_920),
     ],
 )
-def test_a_network_is_the_notebooks(built: dict[str, Any], model: str, parameters: int) -> None:
+def test_a_network_is_as_described(built: dict[str, Any], model: str, parameters: int) -> None:
     facts = built["facts"][model]
     assert facts["parameters"] == parameters
     assert facts["dropout"] == ([0.5] if "cnn" in model else [])
     assert all(abs(total - 1) < 1e-5 for total in facts["sums"])
-    # One step moves every layer: nothing is frozen. (A bias behind batch normalisation may stay.)
+    # One step moves every layer: nothing is frozen but fast94's whitening. (A bias behind batch
+    # normalisation may stay.)
     assert facts["moved"] > 0.7
     assert 0 < facts["loss"] < 50
 

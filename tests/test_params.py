@@ -31,8 +31,13 @@ def test_the_projects_own_params_are_the_notebooks(workplace: Path) -> None:
     assert (settings.epochs, settings.batch_size, settings.validation_split) == (15, 128, 0.1)
     assert settings.dataset == "cifar10"
     assert settings.pictures_per_batch == 10_000
-    assert {model.learning_rate for model in settings.models.values()} == {0.001}
-    assert settings.epochs_of("simple_cnn") == 15
+    for name in settings.notebook_accuracy:
+        model = settings.model(name)
+        assert model.learning_rate == 0.001
+        assert model.model_dump(include=set(params.Training.model_fields)) == settings.model_dump(
+            include=set(params.Training.model_fields)
+        )
+    assert settings.model("fast94").epochs != settings.epochs
 
 
 def test_every_key_has_a_wrong_value_below() -> None:
@@ -123,12 +128,27 @@ OUT_OF_RANGE: dict[tuple[str, ...], object] = {
     ("epochs",): 100_001,
     ("batch_size",): 0,
     ("precision",): "float16",
+    ("optimizer",): "adamw",
+    ("momentum",): 1.0,
+    ("weight_decay",): 1.5,
+    ("bias_learning_rate",): 0.0,
+    ("schedule",): "linear",
+    ("warmup",): 1.0,
+    ("label_smoothing",): -0.1,
+    ("weight_averaging",): 1.0,
+    ("flip",): "vertical",
+    ("translate",): 32,
+    ("frozen_batch_norm_epochs",): -1,
+    ("views",): 3,
     ("validation_split",): 1.0,
     ("models", "simple_cnn", "weights"): "imagenet21k",
     ("models", "simple_cnn", "learning_rate"): 10.5,
     ("models", "simple_cnn", "dropout"): -0.1,
     ("models", "resnet50_finetune", "weights"): "",
     ("models", "resnet50_finetune", "learning_rate"): -1e-9,
+    ("models", "resnet50_finetune", "preprocessing"): "torch",
+    ("models", "resnet50_finetune", "input_size"): 31,
+    ("models", "resnet50_scratch", "stem_stride"): 3,
     ("notebook_accuracy", "simple_cnn"): 1.0,
 }
 OPTIONAL = [("notebook_accuracy", "simple_cnn")]
@@ -268,3 +288,10 @@ def test_every_stage_checks_before_it_works(clone: Repository, stage: str) -> No
     assert errors == ["error: params.yaml: validation_split: 1.5: Input should be less than 1"]
     assert "Traceback" not in result.stderr
     assert clone.check("git", "status", "--porcelain", "--ignored") == before
+
+
+def test_dvc_watches_every_setting_of_a_training() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    settings = {"seed", *params.Training.model_fields}
+    assert set(stages["train"]["do"]["params"]) == {*settings, "models.${key}"}
+    assert settings < set(stages["compare"]["params"])

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import Repository
 
-MODELS = ["simple_cnn", "complex_cnn", "resnet50_scratch", "resnet50_finetune"]
+MODELS = ["simple_cnn", "complex_cnn", "resnet50_scratch", "resnet50_finetune", "fast94"]
 TRAININGS = {f"train@{model}" for model in MODELS}
 
 
@@ -18,7 +18,7 @@ def test_repro_leaves_every_result_and_a_clean_status(trained: Repository) -> No
         assert (trained.path / f"models/{model}.keras").is_file()
         assert trained.epochs_recorded(model) == 1
         assert (trained.path / f"data/evaluations/{model}/probabilities.npy").is_file()
-    for picture in ["comparison", "learning_curves", "confusion_matrices"]:
+    for picture in ["comparison", "accuracy_by_minutes", "learning_curves", "confusion_matrices"]:
         content = (trained.path / f"metrics/{picture}.png").read_bytes()
         assert content.startswith(b"\x89PNG")
     assert trained.check("git", "status", "--porcelain") == ""
@@ -91,7 +91,7 @@ def test_other_pretrained_weights_concern_only_the_finetuned_model(clone: Reposi
 
 def test_epochs_concern_the_trainings_and_nothing_before(clone: Repository) -> None:
     clone.set_params(epochs=30)
-    assert clone.changed_stages() == {*TRAININGS, "compare"}
+    assert clone.changed_stages() == {*TRAININGS, "compare"}  # fast94's own stay as they are
     clone.set_params(epochs=1, models__simple_cnn__epochs=2)
     assert clone.changed_stages() == {"train@simple_cnn", "compare"}
     assert clone.stages_run("repro", "evaluate@simple_cnn") == [
@@ -155,7 +155,7 @@ def test_two_trainings_started_at_once_both_finish(clone: Repository, tmp_path: 
     assert clone.changed_stages().isdisjoint(TRAININGS)
 
 
-def test_a_fifth_model_is_one_file_and_one_entry(clone: Repository) -> None:
+def test_another_model_is_one_file_and_one_entry(clone: Repository) -> None:
     (clone.path / "stages/architectures/linear.py").write_text(
         "import keras\n\n\n"
         "def build(*, width: int) -> keras.Model:\n"

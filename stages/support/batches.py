@@ -1,11 +1,29 @@
 """Batches for Keras, read from the disk one by one, so that memory does not grow with the data."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from stages.support.arrays import ROW_SHAPES, Split
 from stages.support.quietly import keras
+
+
+def moved(x: np.ndarray, flips: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """Pictures (N, H, W, 3), each mirrored where `flips` (N,) and moved by `shifts` (N, 2) pixels.
+
+    What comes in at an edge is the picture's own reflection there.
+    """
+    _, height, width, _ = x.shape
+    margin = int(np.abs(shifts).max(initial=0))
+    down, right = (
+        np.pad(np.arange(size), margin, mode="reflect")[
+            margin + np.arange(size) - shifts[:, axis, None]
+        ]
+        for axis, size in enumerate((height, width))
+    )
+    right = np.where(flips[:, None], right[:, ::-1], right)
+    changed: np.ndarray = x[np.arange(len(x))[:, None, None], down[:, :, None], right[:, None, :]]
+    return changed
 
 
 class Batches(keras.utils.PyDataset):
@@ -19,17 +37,39 @@ class Batches(keras.utils.PyDataset):
         self.split, self.batch_size = split, batch_size
         self.process, self.processes = process, processes
         self.order = np.arange(split.count)
+        self.augment("none", 0)
+
+    def augment(self, flip: Literal["none", "random", "alternating"], translate: int) -> None:
+        """Have `shuffle` mirror pictures, and move them by up to `translate` pixels.
+
+        `alternating` mirrors a random half in the first epoch, the other half in the next, and so
+        on (Jordan 2024, arXiv 2404.00498, section 3.6).
+        """
+        self.flip, self.translate = flip, translate
+        self.flips = np.zeros(self.split.count, bool)
+        self.shifts = np.zeros((self.split.count, 2), np.int8)
 
     def shuffle(self, seed: int, epoch: int) -> None:
-        """Take an order given by these two alone, so that any epoch can be redone."""
-        self.order = np.random.default_rng([seed, epoch]).permutation(self.split.count)
+        """Take an order and changes given by these two alone, so that any epoch can be redone."""
+        count, generator = self.split.count, np.random.default_rng([seed, epoch])
+        self.order = generator.permutation(count)
+        farthest = self.translate
+        self.shifts = generator.integers(-farthest, farthest, (count, 2), np.int8, endpoint=True)
+        if self.flip == "random":
+            self.flips = generator.random(count) < 0.5
+        elif self.flip == "alternating":
+            self.flips = (np.random.default_rng(seed).random(count) < 0.5) ^ (epoch % 2 == 1)
 
     def __len__(self) -> int:
         return -(-self.split.count // self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = self.order[index * self.batch_size :][: self.batch_size]
-        return self.split.rows(np.array_split(rows, self.processes)[self.process])
+        whole = self.order[index * self.batch_size :][: self.batch_size]
+        rows = np.array_split(whole, self.processes)[self.process]
+        x, y = self.split.rows(rows)
+        if self.flip != "none" or self.translate:
+            x = moved(x, self.flips[rows], self.shifts[rows])
+        return x, y
 
     def source(self) -> Any:
         """What Keras trains and evaluates from on the backend in use: this or a `tf.data.Dataset`.

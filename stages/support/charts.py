@@ -102,6 +102,31 @@ def learning_curves(results: Sequence[Result], rows: int, columns: int) -> Figur
     return figure
 
 
+def accuracy_by_minutes(results: Sequence[Result]) -> Figure:
+    """Validation accuracy against the minutes of training, of models whose minutes are known."""
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    for index, result in enumerate(results):
+        if result.minutes:
+            accuracy = 100 * np.array(result.curves["val_accuracy"])
+            axes.plot(
+                result.minutes,
+                accuracy,
+                color=f"C{index}",
+                marker=".",
+                label=f"{result.name}: {accuracy[-1]:.1f} % after {result.minutes[-1]:.1f} min",
+            )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set(
+        title="Validation accuracy by time of training",
+        xlabel="minutes",
+        ylabel="validation accuracy (%)",
+    )
+    if axes.lines:
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
 def confusion_matrix(axes: Axes, result: Result) -> None:
     """Rows are true classes, columns predicted ones, in percent of a row."""
     matrix = result.confusion_matrix

@@ -4,7 +4,14 @@ import ast
 import reprlib
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent
@@ -22,7 +29,27 @@ class Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class ModelParams(Strict):
+class Training(Strict):
+    """How a model is trained: for all of them at the top of the file, or for one in its entry."""
+
+    epochs: int = Field(ge=1, le=100_000)
+    batch_size: int = Field(ge=1, le=10_000)
+    precision: Literal["float32", "mixed_bfloat16"]
+    optimizer: Literal["adam", "sgd"]
+    momentum: Fraction
+    weight_decay: float = Field(ge=0, le=1)
+    bias_learning_rate: float = Field(gt=0, le=1000)
+    schedule: Literal["constant", "cosine"]
+    warmup: Fraction
+    label_smoothing: Fraction
+    weight_averaging: Fraction
+    flip: Literal["none", "random", "alternating"]
+    translate: int = Field(ge=0, le=31)
+    frozen_batch_norm_epochs: int = Field(ge=0, le=100_000)
+    views: Literal[1, 2, 6]
+
+
+class ModelParams(Training):
     """One model. Keys beyond these are the arguments of `build` in the architecture's file."""
 
     model_config = ConfigDict(extra="allow")
@@ -31,7 +58,9 @@ class ModelParams(Strict):
     weights: Literal["random", "imagenet"]
     learning_rate: float = Field(gt=0, le=10)
     dropout: Fraction | None = None
-    epochs: int | None = Field(default=None, ge=1, le=100_000)
+    stem_stride: Literal[1, 2, 4] | None = None
+    preprocessing: Literal["unit", "caffe"] | None = None
+    input_size: int | None = Field(default=None, ge=32, le=512)
 
 
 class SampleParams(Strict):
@@ -41,18 +70,27 @@ class SampleParams(Strict):
     seed: Seed
 
 
-class Params(Strict):
+class Params(Training):
     """The whole file."""
 
     dataset: Literal["cifar10", "sample"]
     sample: SampleParams
     seed: Seed
-    epochs: int = Field(ge=1, le=100_000)
-    batch_size: int = Field(ge=1, le=10_000)
-    precision: Literal["float32", "mixed_bfloat16"]
     validation_split: float = Field(gt=0, lt=1)
     models: dict[str, ModelParams] = Field(min_length=1)
     notebook_accuracy: dict[str, Fraction]
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def complete(cls, models: object, info: ValidationInfo) -> object:
+        """Give every model's entry the training settings that it has no own of."""
+        if not isinstance(models, dict):
+            return models
+        shared = {key: info.data[key] for key in Training.model_fields if key in info.data}
+        return {
+            name: {**shared, **entry} if isinstance(entry, dict) else entry
+            for name, entry in models.items()
+        }
 
     @property
     def pictures_per_batch(self) -> int:
@@ -71,25 +109,22 @@ class Params(Strict):
             raise StageError(f"{paths.PARAMS}: there is no model {name!r}; models are {known}")
         return self.models[name]
 
-    def epochs_of(self, name: str) -> int:
-        """A model's own number of epochs, or everyone's where it has none."""
-        return self.model(name).epochs or self.epochs
-
 
 def build_arguments(name: str, model: ModelParams) -> dict[str, Any]:
     """The keyword arguments for `build` in the model's architecture file.
 
     They are checked against the function's signature, which is read and not run, so that every
-    stage can check every model without importing Keras. `weights` becomes a path or None.
+    stage can check every model without importing Keras. `weights` becomes a path or None;
+    `pictures` is the train stage's to give.
     """
     where = f"{paths.PARAMS}: models.{name}"
     file = paths.ARCHITECTURES / f"{name}.py"
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        known = sorted(path.stem for path in paths.ARCHITECTURES.glob("[!_]*.py"))
+        files = sorted(path.stem for path in paths.ARCHITECTURES.glob("[!_]*.py"))
         raise StageError(
-            f"{where}: unknown model; {file} does not exist; allowed are {', '.join(known)}"
+            f"{where}: unknown model; {file} does not exist; allowed are {', '.join(files)}"
         ) from None
     except SyntaxError as error:
         raise StageError(f"{file}: line {error.lineno}: {error.msg}") from None
@@ -97,9 +132,10 @@ def build_arguments(name: str, model: ModelParams) -> dict[str, Any]:
     build = next((node for node in functions if node.name == "build"), None)
     if build is None:
         raise StageError(f"{file}: has no function `build`")
-    accepted = [argument.arg for argument in build.args.kwonlyargs]
+    accepted = [argument.arg for argument in build.args.kwonlyargs if argument.arg != "pictures"]
 
-    given = model.model_dump(exclude={"weights", "learning_rate", "epochs"}, exclude_none=True)
+    known = {"weights", "learning_rate", *Training.model_fields}
+    given = model.model_dump(exclude=known, exclude_none=True)
     for key, value in given.items():
         if key not in accepted:
             raise StageError(
@@ -153,6 +189,12 @@ def load() -> Params:
                 else f"{reprlib.repr(item['input'])}: {item['msg']}"
             )
             for item in error.errors()
+            # A setting is missing in an entry only where it is wrong at the top, and named there.
+            if not (
+                item["type"] == "missing"
+                and item["loc"][-1] in Training.model_fields
+                and item["loc"][0] == "models"
+            )
         ]
         raise StageError(f"{paths.PARAMS}: {'; '.join(problems[:3])}") from None
     except (YAMLError, ValueError, RecursionError) as error:

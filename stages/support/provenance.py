@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.support import paths
+from stages.support import paths, results
 from stages.support.checkpoint import History
 from stages.support.files import sha256, write_json
 from stages.support.params import Params
@@ -38,7 +38,7 @@ def describe(name: str, settings: Params, backend: str) -> dict[str, Any]:
         "archive_sha256": sha256(paths.ARCHIVE) if paths.ARCHIVE.is_file() else None,
         "weights_sha256": sha256(paths.IMAGENET_WEIGHTS) if pretrained else None,
         "seed": settings.seed,
-        "precision": settings.precision,
+        "precision": settings.model(name).precision,
         "git_commit": git("rev-parse", "HEAD"),
         "uncommitted": None if changed is None else [line[3:] for line in changed.splitlines()],
         "python": platform.python_version(),
@@ -54,9 +54,13 @@ def describe(name: str, settings: Params, backend: str) -> dict[str, Any]:
 def record(name: str, settings: Params, backend: str, history: History) -> None:
     """Write a training's origin and its seconds.
 
-    Both differ between equal runs, so they belong into no output that DVC caches.
+    Both differ between equal runs, so they belong into no output that DVC caches. The comparison
+    reads the seconds, so those of the first training that gave this very model stay.
     """
-    write_json(paths.PROVENANCE / f"{name}.json", describe(name, settings, backend))
+    origin = describe(name, settings, backend)
+    write_json(paths.PROVENANCE / f"{name}.json", origin)
+    if results.read_minutes(name, origin["model_sha256"], len(history)):
+        return
     seconds = [round(epoch["seconds"], 1) for epoch in history]
     timing = {"training_seconds": round(sum(seconds), 1), "epoch_seconds": seconds}
-    write_json(paths.TIMINGS / f"{name}.json", timing)
+    write_json(paths.TIMINGS / f"{name}.json", {"model_sha256": origin["model_sha256"], **timing})

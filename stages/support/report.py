@@ -15,7 +15,7 @@ from PIL import Image
 from stages.support import charts, paths
 from stages.support.archive import CLASSES
 from stages.support.arrays import Split
-from stages.support.params import Params
+from stages.support.params import Params, Training
 from stages.support.results import Result
 from stages.support.statistics import BINS, Pair, mcnemar
 
@@ -92,13 +92,27 @@ def pair_rows(pairs: Mapping[tuple[str, str], Pair]) -> list[dict[str, str]]:
     ]
 
 
-def model_rows(settings: Params) -> list[dict[str, object]]:
-    """The rows of the models' parameters, by heading, with a gap where a model has no such one."""
-    given = {name: model.model_dump(exclude_none=True) for name, model in settings.models.items()}
-    keys = dict.fromkeys(key for model in given.values() for key in model)
+def shared_settings(settings: Params) -> list[dict[str, object]]:
+    """The rows of the parameters that all models have in common, by heading."""
+    shared = settings.model_dump(exclude={"models", "notebook_accuracy", "sample"})
+    return [{"setting": name, "value": value} for name, value in shared.items()]
+
+
+def own_settings(settings: Params) -> list[dict[str, object]]:
+    """The rows of the models' own parameters, by heading, with a gap where one has no such own."""
+    shared = settings.model_dump(include=set(Training.model_fields))
+    own = {
+        name: {
+            setting: value
+            for setting, value in model.model_dump(exclude_none=True).items()
+            if setting not in shared or value != shared[setting]
+        }
+        for name, model in settings.models.items()
+    }
+    found = dict.fromkeys(setting for values in own.values() for setting in values)
     return [
-        {"model": name, **{key: model.get(key, "") for key in keys}}
-        for name, model in given.items()
+        {"setting": setting, **{name: values.get(setting, "") for name, values in own.items()}}
+        for setting in found
     ]
 
 
@@ -196,8 +210,9 @@ def html(results: Sequence[Result], settings: Params, test: Split) -> str:
             for index, name in enumerate(CLASSES)
         ],
         bins=BINS,
-        settings=settings.model_dump(exclude={"models", "notebook_accuracy", "sample"}),
-        model_rows=model_rows(settings),
+        dataset=settings.dataset,
+        shared_settings=shared_settings(settings),
+        own_settings=own_settings(settings),
         provenance=[
             {"model": x.name, **x.software, "SHA-256 of models/MODEL.keras": x.sha256}
             for x in results
@@ -209,6 +224,10 @@ def html(results: Sequence[Result], settings: Params, test: Split) -> str:
         learning_curves=charts.svg(
             charts.learning_curves(results, rows=2, columns=1),
             "accuracy and loss of every model by epoch, on training and validation pictures",
+        ),
+        accuracy_by_minutes=charts.svg(
+            charts.accuracy_by_minutes(results),
+            "validation accuracy of every model against the minutes of its training",
         ),
         confusion_matrices=figures(results, charts.confusion_matrix, 5.2),
         reliability=figures(results, charts.reliability, 3.6),

@@ -25,6 +25,7 @@ class Result:
     sha256: str  # of the model's file
     software: dict[str, str]  # versions, by package
     curves: dict[str, list[float]]  # by column of CURVES, one number an epoch
+    minutes: list[float]  # of training until each epoch's end, or none if they aren't known
     labels: np.ndarray  # (N,) integers
     probabilities: np.ndarray  # (N, 10) float32
 
@@ -79,6 +80,21 @@ def read_curve(name: str, column: str) -> list[float]:
         return [float(row[column]) for row in csv.DictReader(file, delimiter="\t")]
 
 
+def read_minutes(name: str, model_sha256: str, epochs: int) -> list[float]:
+    """The minutes from a training's start to the end of each epoch, or none.
+
+    None where nothing is recorded for the model of that checksum: a file that DVC brought back,
+    say, after another training.
+    """
+    try:
+        timing = json.loads((paths.TIMINGS / f"{name}.json").read_text(encoding="utf-8"))
+        seconds = [float(value) for value in timing["epoch_seconds"]]
+        known = timing["model_sha256"] == model_sha256 and len(seconds) == epochs
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return list(np.cumsum(seconds) / 60) if known else []
+
+
 def read(name: str, labels: np.ndarray) -> Result:
     """The results of one model on the test pictures of these classes, (N,).
 
@@ -92,7 +108,12 @@ def read(name: str, labels: np.ndarray) -> Result:
             raise ValueError(f"{folder}: probabilities {probabilities.shape}, {len(labels)} labels")
         curves = {column: read_curve(name, column) for column in CURVES}
         return Result(
-            name=name, labels=labels, probabilities=probabilities, curves=curves, **evaluation
+            name=name,
+            labels=labels,
+            probabilities=probabilities,
+            curves=curves,
+            minutes=read_minutes(name, evaluation["sha256"], len(curves["val_accuracy"])),
+            **evaluation,
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise StageError(
