@@ -75,6 +75,18 @@ def brightness(colour: str) -> float:
     return float(np.mean([int(x) for x in colour[4:-1].split(",")]))
 
 
+def test_minutes_are_those_of_the_very_model(clone: Repository) -> None:
+    page = clone.path / "metrics/report.html"
+    assert "not known of" not in page.read_text()
+    timing = clone.path / "metrics/timings/simple_cnn.json"
+    content = json.loads(timing.read_text())
+    assert content["training_seconds"] == pytest.approx(sum(content["epoch_seconds"]), abs=0.1)
+    timing.write_text(json.dumps({**content, "model_sha256": "another's"}))
+    (clone.path / "metrics/timings/fast94.json").unlink()
+    assert clone.stages_run("repro") == ["compare"]
+    assert "not known of simple_cnn, fast94." in page.read_text()
+
+
 @needs_chromium
 def test_the_page_shows_whole_on_a_phone_and_on_a_desktop(
     trained: Repository, tmp_path: Path

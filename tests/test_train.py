@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -37,10 +38,21 @@ def test_a_killed_training_resumes_to_the_same_bytes(clone: Repository, tmp_path
 
 
 def test_forcing_a_training_changes_nothing(clone: Repository) -> None:
+    timing = clone.digests(["metrics/timings/simple_cnn.json"])
     assert clone.stages_run("repro", "--force", "--single-item", "train@simple_cnn") == [
         "train@simple_cnn"
     ]
     assert clone.changed_stages() == set()
+    assert clone.digests(["metrics/timings/simple_cnn.json"]) == timing
+
+
+def test_a_training_needs_a_commit(clone: Repository) -> None:
+    shutil.rmtree(clone.path / ".git")
+    clone.check("git", "init", "--quiet")
+    result = clone.run(*TRAIN)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: metrics/curves/simple_cnn: DVCLive cannot tell the Git")
+    assert result.stderr.count("\n") == 1
 
 
 def test_metrics_are_those_of_keras(trained: Repository) -> None:

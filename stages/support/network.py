@@ -43,7 +43,9 @@ def average_views(model: keras.Model, views: int) -> keras.Model:
     if views == 1:
         return model
     mean = keras.layers.Average(dtype="float32")
-    network = keras.Model(model.inputs[0], model.outputs[0], name=model.name)  # without the optimizer
+    network = keras.Model(
+        model.inputs[0], model.outputs[0], name=model.name
+    )  # without the optimizer
 
     def both(x: Any) -> list[Any]:
         return [network(x), network(keras.ops.flip(x, axis=2))]

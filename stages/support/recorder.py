@@ -4,8 +4,10 @@ import time
 from pathlib import Path
 
 from dvclive import Live
+from scmrepo.exceptions import SCMError
 
 from stages.support.checkpoint import Checkpoints, History
+from stages.support.errors import StageError
 from stages.support.quietly import keras
 
 COLUMNS = {  # Keras' names, and those under which the curves stand beside the test's metrics
@@ -21,13 +23,18 @@ class Curves:
 
     `plots/metrics/COLUMN.tsv` has a row an epoch; `metrics.json` the last epoch's number and its
     validation accuracy, under the model's name. The seconds stay out, since they differ between
-    equal runs.
+    equal runs. `StageError` in a Git repository without a commit.
     """
 
     def __init__(self, name: str, folder: Path, history: History) -> None:
         self.name = name
-        # The pipeline declares the files and makes the experiments, so DVCLive need not.
-        self.live = Live(str(folder), save_dvc_exp=False, dvcyaml=None)
+        try:
+            # The pipeline declares the files and makes the experiments, so DVCLive need not.
+            self.live = Live(str(folder), save_dvc_exp=False, dvcyaml=None)
+        except SCMError as error:
+            raise StageError(
+                f"{folder}: DVCLive cannot tell the Git commit: {error}; commit once, then go on"
+            ) from None
         for epoch in history:
             self.add(epoch)
 
