@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo repro test lint lock kill-resnet50 bench
+.PHONY: help setup demo repro test lint lock kill-large bench
 
 help:  ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -19,7 +19,7 @@ setup: .venv/installed  ## make .venv with the pinned packages
 demo: setup  ## run the whole pipeline on a small generated set, in a clone called demo/
 	@rm -rf demo
 	@git clone --quiet . demo
-	cd demo && dvc exp run --set-param dataset=sample --set-param epochs=2
+	cd demo && dvc exp run --set-param dataset=sample --set-param epochs=2 --set-param models.fast94.epochs=2
 	@printf '\nThe models trained for 2 epochs on generated pictures; no weights were pretrained.\n\n'
 	@cat demo/metrics/report.md
 	@printf '\npage: %s\n' "$(CURDIR)/demo/metrics/report.html"
@@ -30,8 +30,8 @@ repro: setup  ## run what has changed of the real pipeline
 test: setup lint  ## pass every test
 	python -m pytest --numprocesses 2 --dist loadfile
 
-kill-resnet50: setup  ## kill a training of the real ResNet50 and resume it
-	python -m tests.resnet50_kill
+kill-large: setup  ## kill trainings of the real ResNet50 and fast94 and resume them
+	python -m tests.large_kills
 
 bench: setup  ## measure time and memory, beside the notebook's way
 	python -m tests.bench train
