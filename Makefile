@@ -19,7 +19,7 @@ setup: .venv/installed  ## make .venv with the pinned packages
 demo: setup  ## run the whole pipeline on a small generated set, in a clone called demo/
 	@rm -rf demo
 	@git clone --quiet . demo
-	cd demo && dvc exp run --set-param dataset=sample --set-param epochs=2 --set-param models.fast94.epochs=2
+	cd demo && dvc exp run --set-param dataset=sample --set-param epochs=2
 	@printf '\nThe models trained for 2 epochs on generated pictures; no weights were pretrained.\n\n'
 	@cat demo/metrics/report.md
 	@printf '\npage: %s\n' "$(CURDIR)/demo/metrics/report.html"

@@ -146,7 +146,7 @@ def fresh_copy(target: Path) -> Repository:
     repository.check("git", "config", "user.name", "tests")
     repository.check("git", "config", "user.email", "tests@example.org")
     repository.set_params(dataset="sample", sample__pictures_per_batch=40, epochs=1, batch_size=50)
-    repository.set_params(models__fast94__epochs=1, models__fast94__batch_size=50)
+    repository.set_params(models__fast94__batch_size=50)
     repository.check("git", "add", "--all")
     repository.check("git", "commit", "--quiet", "--message", "a small copy")
     return repository

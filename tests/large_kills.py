@@ -87,7 +87,7 @@ def main() -> None:
             source = f"stages/architectures/{model}.py"
             shutil.copy2(ROOT / source, repository.path / source)
         repository.set_params(sample__pictures_per_batch=320, batch_size=128, epochs=4)
-        repository.set_params(models__fast94__epochs=4, models__fast94__batch_size=128)
+        repository.set_params(models__fast94__batch_size=128)
         results = [try_model(repository, model) for model in MODELS]
         sys.exit(not all(results))
 

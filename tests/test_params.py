@@ -37,7 +37,7 @@ def test_the_projects_own_params_are_the_notebooks(workplace: Path) -> None:
         assert model.model_dump(include=set(params.Training.model_fields)) == settings.model_dump(
             include=set(params.Training.model_fields)
         )
-    assert settings.model("fast94").epochs != settings.epochs
+    assert settings.model("fast94").batch_size != settings.batch_size
 
 
 def test_every_key_has_a_wrong_value_below() -> None:

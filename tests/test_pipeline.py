@@ -91,7 +91,7 @@ def test_other_pretrained_weights_concern_only_the_finetuned_model(clone: Reposi
 
 def test_epochs_concern_the_trainings_and_nothing_before(clone: Repository) -> None:
     clone.set_params(epochs=30)
-    assert clone.changed_stages() == {*TRAININGS, "compare"}  # fast94's own stay as they are
+    assert clone.changed_stages() == {*TRAININGS, "compare"}
     clone.set_params(epochs=1, models__simple_cnn__epochs=2)
     assert clone.changed_stages() == {"train@simple_cnn", "compare"}
     assert clone.stages_run("repro", "evaluate@simple_cnn") == [
