@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from stages.support.errors import StageError
 from stages.support.params import ModelParams
 from stages.support.quietly import keras
 
@@ -101,11 +102,17 @@ class FrozenBatchNormalization(keras.callbacks.Callback):
     """Keeps batch normalisation as it was, averages and all, for so many `epochs` of a training.
 
     Batches of other pictures than the network was pretrained on would at first move its averages
-    faster than its weights can follow (https://keras.io/guides/transfer_learning/).
+    faster than its weights can follow (https://keras.io/guides/transfer_learning/). `StageError`
+    on a backend other than TensorFlow.
     """
 
     def __init__(self, epochs: int) -> None:
         super().__init__()
+        if epochs and keras.backend.backend() != "tensorflow":
+            raise StageError(
+                f"params.yaml: frozen_batch_norm_epochs: {epochs}: Keras can thaw layers within a "
+                "training on TensorFlow only; set it to 0, or KERAS_BACKEND=tensorflow"
+            )
         self.epochs = epochs
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
