@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from stages.support.archive import CLASSES
 from stages.support.files import replacing
@@ -113,10 +114,12 @@ def accuracy_by_minutes(results: Sequence[Result]) -> Figure:
                 accuracy,
                 color=f"C{index}",
                 marker=".",
-                label=f"{result.name}: {accuracy[-1]:.1f} % after {result.minutes[-1]:.1f} min",
+                label=f"{result.name}: {accuracy[-1]:.1f} % after {result.minutes[-1]:.2g} min",
             )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set(
         title="Validation accuracy by time of training",
         xlabel="minutes",
