@@ -1,14 +1,17 @@
 """A small repository with five trained models, shared by the tests, and cheap copies of it."""
 
+import json
 import os
 import re
 import shutil
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -108,6 +111,20 @@ class Repository:
     def stages_run(self, *command: str) -> list[str]:
         """Run a dvc command and give the stages it ran, in order."""
         return re.findall(r"Running stage '([\w@]+)'", self.check("dvc", *command))
+
+
+def in_keras(script: str, folder: Path) -> Any:
+    """What a script that imports Keras prints last, read as JSON."""
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
 
 
 def wait_until(

@@ -1,16 +1,12 @@
 """The networks themselves, built and trained for a batch by Keras."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, in_keras
 
 BUILD_AND_TRAIN = """
 import json
@@ -54,15 +50,8 @@ print(json.dumps({"same": same, "facts": facts}))
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    output = subprocess.run(
-        [sys.executable, "-c", BUILD_AND_TRAIN],
-        cwd=tmp_path_factory.mktemp("built"),
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return json.loads(output.splitlines()[-1])  # type: ignore[no-any-return]
+    facts: dict[str, Any] = in_keras(BUILD_AND_TRAIN, tmp_path_factory.mktemp("built"))
+    return facts
 
 
 @pytest.mark.parametrize(

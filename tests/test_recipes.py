@@ -1,19 +1,17 @@
 """The settings beyond the notebook's: each does what params.yaml says, and none costs a byte."""
 
 import json
-import os
 import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from stages.support.arrays import Split, create, write_rows
 from stages.support.batches import Batches, moved
-from tests.conftest import ROOT, Repository, training_results, wait_until
+from tests.conftest import Repository, in_keras, training_results, wait_until
 
 RECIPE = {
     "optimizer": "sgd",
@@ -107,20 +105,6 @@ def test_an_epochs_pictures_follow_from_seed_and_number_alone(split: Split) -> N
         both = [half[index] for half in halves]
         for whole, parts in zip(first[index], zip(*both, strict=True), strict=True):
             assert np.array_equal(whole, np.concatenate(parts))
-
-
-def in_keras(script: str, folder: Path) -> Any:
-    """What a script that imports Keras prints last, read as JSON."""
-    result = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
 
 
 def test_optimizers_learn_as_the_settings_say(tmp_path: Path) -> None:
