@@ -67,8 +67,9 @@ class Server(BaseHTTPRequestHandler):
         kind = self.path.strip("/")
         self.requests.append(kind)
         busy = kind == "recovers" and self.requests.count(kind) < 3
-        if kind in ("404", "500", "gone") or busy:
-            self.send_error(503 if busy else 404 if kind == "gone" else int(kind))
+        status = 503 if busy else {"404": 404, "500": 500, "gone": 404}.get(kind)
+        if status:
+            self.send_error(status)
         elif kind == "silent":
             time.sleep(2)
         elif kind == "no-http":
