@@ -36,6 +36,7 @@ def build({signature}) -> keras.Model:
 CURVES = [
     f"plots/metrics/{x}.tsv" for x in ("train_accuracy", "train_loss", "val_accuracy", "val_loss")
 ]
+REAL_RESULTS = ("data/evaluations/", "dvc.lock", "metrics/")
 LARGE = 100_000  # bytes; DVC's outputs of that size are protected, so copies may share them
 
 
@@ -147,7 +148,7 @@ def fresh_copy(target: Path) -> Repository:
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
     )
     for name in listed.split("\0"):
-        if name and (ROOT / name).is_file() and not name.startswith(("metrics/", "dvc.lock")):
+        if name and (ROOT / name).is_file() and not name.startswith(REAL_RESULTS):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
     architectures = target / "stages/architectures"

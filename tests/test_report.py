@@ -98,7 +98,7 @@ def test_the_page_shows_whole_on_a_phone_and_on_a_desktop(
         assert found["width"] == width
         assert found["scrolls_to"] <= width
         assert found["pictures"] > len(MODELS)
-        assert len(found["charts"]) == 2 + 2 * len(MODELS)
+        assert len(found["charts"]) == 3 + 2 * len(MODELS)
         assert 0.5 * PHONE < min(found["charts"]) <= max(found["charts"]) < width
         assert found["tables"] == 6
         for fault in ("broken", "unnamed", "headless", "from_elsewhere", "repeated_ids"):
