@@ -34,7 +34,7 @@ def one_line_errors(main: Callable[Arguments, None]) -> Callable[Arguments, None
 
     def leave(_signal: int, _frame: FrameType | None) -> None:
         # At once: a KeyboardInterrupt raised inside one of TensorFlow's callbacks is lost.
-        os.write(2, b"interrupted: `dvc repro` goes on where it can\n")
+        os.write(2, b"interrupted: run it again, and it goes on where it can\n")
         os._exit(130)  # 128 + SIGINT, as shells count
 
     @functools.wraps(main)
