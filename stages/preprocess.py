@@ -1,7 +1,9 @@
 """Turn the archive into arrays that later stages memory-map.
 
 Reads data/cifar-10-python.tar.gz. Writes data/{train,validation,test}/, each with `x.npy`,
-(N, 32, 32, 3) float32 in [0, 1], and `y.npy`, (N, 10) float32 one-hot labels.
+(N, 32, 32, 3) float32 in [0, 1], and `y.npy`, (N, 10) float32 one-hot labels; and
+metrics/provenance/data.json, which says where the archive comes from and has the checksums of all
+arrays. That is no output of the stage, since equal arrays may come from different archives.
 """
 
 import math
@@ -13,7 +15,14 @@ import numpy as np
 
 from stages.support import archive, arrays, params, paths
 from stages.support.errors import StageError, one_line_errors
-from stages.support.files import only_one, replacing, say_reading, say_wrote
+from stages.support.files import (
+    only_one,
+    replacing,
+    say_reading,
+    say_wrote,
+    sha256,
+    write_json,
+)
 
 Ranges = dict[Path, tuple[int, int]]  # each split's first row and last row + 1
 
@@ -62,6 +71,16 @@ def write(batches: Iterable[tuple[int, np.ndarray, np.ndarray]], ranges: Ranges)
                     arrays.write_rows(folders[split], low - first, x[rows], y[rows])
 
 
+def provenance(splits: Iterable[Path]) -> dict[str, object]:
+    """Where the prepared images come from, and the SHA-256 of every array."""
+    files = [split / name for split in splits for name in arrays.ROW_SHAPES]
+    return {
+        "archive": archive.source(paths.ARCHIVE),
+        "archive_sha256": sha256(paths.ARCHIVE),
+        "arrays_sha256": {str(file): sha256(file) for file in files},
+    }
+
+
 @one_line_errors
 def main() -> None:
     settings = params.load()
@@ -78,6 +97,7 @@ def main() -> None:
     )
     for split, (first, last) in ranges.items():
         print(f"{split}: x {(last - first, 32, 32, 3)} float32, y {(last - first, 10)} float32")
+    write_json(paths.DATA_PROVENANCE, provenance(ranges))
     say_wrote(*ranges)
 
 

@@ -104,7 +104,7 @@ class Server(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     black = np.zeros((10_000, 32, 32, 3), np.uint8), np.zeros(10_000, np.uint8)
-    archive.write_batches(tmp_path / "official", dict.fromkeys(archive.BATCHES, black))
+    archive.write_batches(tmp_path / "official", dict.fromkeys(archive.BATCHES, black), "black")
     Server.content = (tmp_path / "official").read_bytes()
     with ThreadingHTTPServer(("127.0.0.1", 0), Server) as running:
         running.handle_error = lambda *_: None  # type: ignore[method-assign]

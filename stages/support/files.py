@@ -72,6 +72,21 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path` to work in; it is removed at the end.
+
+    Its name is the same each time, so that what a killed process left is removed by the next one.
+    """
+    folder = path.with_name(f".partial-{path.name}.scratch")
+    remove(folder)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        remove(folder)
+
+
 def say_reading(*read: object) -> None:
     """Print what a stage reads."""
     print("reading", ", ".join(map(str, read)), flush=True)

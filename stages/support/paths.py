@@ -22,6 +22,7 @@ METRICS = Path("metrics")
 CURVES = METRICS / "curves"
 TIMINGS = METRICS / "timings"
 PROVENANCE = METRICS / "provenance"
+DATA_PROVENANCE = PROVENANCE / "data.json"
 PREDICTIONS = METRICS / "predictions"
 CLASS_ACCURACIES = METRICS / "classes"
 REPORT_HTML = METRICS / "report.html"

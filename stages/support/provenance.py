@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.support import paths, results
+from stages.support import archive, paths, results
 from stages.support.checkpoint import History
 from stages.support.files import sha256, write_json
 from stages.support.params import Params
@@ -33,9 +33,11 @@ def describe(name: str, settings: Params, backend: str) -> dict[str, Any]:
     """
     changed = git("status", "--porcelain", "--", *CODE)
     pretrained = settings.model(name).weights == "imagenet"
+    fetched = paths.ARCHIVE.is_file()  # or else the arrays came from a DVC remote
     return {
         "model_sha256": sha256(paths.MODELS / f"{name}.keras"),
-        "archive_sha256": sha256(paths.ARCHIVE) if paths.ARCHIVE.is_file() else None,
+        "archive": archive.source(paths.ARCHIVE) if fetched else None,
+        "archive_sha256": sha256(paths.ARCHIVE) if fetched else None,
         "weights_sha256": sha256(paths.IMAGENET_WEIGHTS) if pretrained else None,
         "seed": settings.seed,
         "precision": settings.model(name).precision,

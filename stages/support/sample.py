@@ -34,4 +34,5 @@ def draw(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 def write(path: Path, pictures_per_batch: int, seed: int) -> None:
     """Write the sample as an archive in the official layout; equal arguments give equal bytes."""
     rng = np.random.default_rng(seed)
-    archive.write_batches(path, {name: draw(pictures_per_batch, rng) for name in archive.BATCHES})
+    batches = {name: draw(pictures_per_batch, rng) for name in archive.BATCHES}
+    archive.write_batches(path, batches, "generated sample")
