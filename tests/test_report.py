@@ -159,7 +159,9 @@ def test_report_and_numbers_say_what_the_models_did(trained: Repository) -> None
     assert "notebook" not in report  # its accuracies are of other pictures than the sample's
     nobody = np.all([guess != labels for guess in predicted.values()], axis=0).sum()
     assert f"<p>{nobody} of {len(labels)} test pictures" in page
-    assert "these numbers say only that the pipeline works" in page  # the sample's
+    for text in (report, page):
+        assert "The images are generated and nothing was pretrained" in text
+    assert "imagenet" not in page  # the sample's "ImageNet" weights are random
 
 
 def test_results_of_other_pictures_are_refused(clone: Repository) -> None:

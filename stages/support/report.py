@@ -19,6 +19,10 @@ from stages.support.params import Params, Training
 from stages.support.results import Result
 from stages.support.statistics import BINS, Pair, mcnemar
 
+SAMPLE_NOTICE = (
+    "The images are generated and nothing was pretrained: these numbers show only that the "
+    "pipeline works."
+)
 MISTAKES = 12  # pictures shown of each model's mistakes, and of those that no model gets right
 
 
@@ -100,11 +104,13 @@ def shared_settings(settings: Params) -> list[dict[str, object]]:
 
 def own_settings(settings: Params) -> list[dict[str, object]]:
     """The rows of the models' own parameters, by heading, with a gap where one has no such own."""
+    # What stands in for ImageNet's weights beside generated images is random.
+    generated = {"weights": "random"} if settings.dataset == "sample" else {}
     shared = settings.model_dump(include=set(Training.model_fields))
     own = {
         name: {
             setting: value
-            for setting, value in model.model_dump(exclude_none=True).items()
+            for setting, value in {**model.model_dump(exclude_none=True), **generated}.items()
             if setting not in shared or value != shared[setting]
         }
         for name, model in settings.models.items()
@@ -137,8 +143,9 @@ def markdown_table(rows: Sequence[Mapping[str, str]], text_columns: int = 1) -> 
 def markdown(results: Sequence[Result], settings: Params) -> str:
     """The comparison for a pull request."""
     pairs = compare_pairs(results)
+    notice = f"**{SAMPLE_NOTICE}**\n\n" if settings.dataset == "sample" else ""
     return (
-        f"{verdict(results, pairs)}\n\n{markdown_table(rows(results, settings))}\n\n"
+        f"{notice}{verdict(results, pairs)}\n\n{markdown_table(rows(results, settings))}\n\n"
         f"![Bar chart of the test accuracies]({paths.COMPARISON_PNG.name})\n\n"
         "Two models on the same pictures (exact McNemar test):\n\n"
         f"{markdown_table(pair_rows(pairs), 2)}\n"
@@ -202,6 +209,7 @@ def html(results: Sequence[Result], settings: Params, test: Split) -> str:
     )
     return environment.get_template(paths.REPORT_TEMPLATE.name).render(
         results=results,
+        notice=SAMPLE_NOTICE if settings.dataset == "sample" else "",
         verdict=verdict(results, pairs),
         rows=rows(results, settings),
         pairs=pair_rows(pairs),
