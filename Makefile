@@ -20,7 +20,7 @@ demo: setup  ## run the whole pipeline on a small generated set, in a clone call
 	@rm -rf demo
 	@git clone --quiet . demo
 	cd demo && dvc exp run --set-param dataset=sample --set-param epochs=2
-	@printf '\nThe models trained for 2 epochs on generated pictures; no weights were pretrained.\n\n'
+	@echo
 	@cat demo/metrics/report.md
 	@printf '\npage: %s\n' "$(CURDIR)/demo/metrics/report.html"
 

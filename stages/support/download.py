@@ -56,7 +56,7 @@ class BoundedProgress(tqdm):  # type: ignore[type-arg]  # its class takes no arg
 
     def __init__(self, max_bytes: int, deadline: float) -> None:
         hidden = bool(os.environ.get("NO_COLOR")) or None
-        super().__init__(unit="B", unit_scale=True, leave=False, disable=hidden)
+        super().__init__(total=max_bytes, unit="B", unit_scale=True, leave=False, disable=hidden)
         self.max_bytes, self.deadline, self.received = max_bytes, deadline, 0.0
 
     def update(self, n: float | None = 1) -> bool | None:
