@@ -132,7 +132,7 @@ class Registry(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.failure == "stalled" and self.path.endswith(".tgz"):
-            self.wfile.write(content[:1000])
+            self.wfile.write(content[:50])
             time.sleep(5)
         else:
             self.wfile.write(content)

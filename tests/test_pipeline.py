@@ -28,7 +28,7 @@ def test_repro_leaves_every_result_and_a_clean_status(trained: Repository) -> No
 
 def test_the_sample_says_loudly_that_nothing_is_real(trained: Repository) -> None:
     output = trained.first_run  # type: ignore[attr-defined]
-    assert "NOTICE: dataset: sample, generated pictures" in output
+    assert "NOTICE: dataset: sample, generated images" in output
     assert "RANDOM WEIGHTS" in output
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -58,6 +59,9 @@ class BoundedProgress(tqdm):  # type: ignore[type-arg]  # its class takes no arg
         hidden = bool(os.environ.get("NO_COLOR")) or None
         super().__init__(total=max_bytes, unit="B", unit_scale=True, leave=False, disable=hidden)
         self.max_bytes, self.deadline, self.received = max_bytes, deadline, 0.0
+
+    def __bool__(self) -> bool:
+        return True  # Pooch counts nothing otherwise where the server does not say how much it sends
 
     def update(self, n: float | None = 1) -> bool | None:
         self.received += n or 0
@@ -128,28 +132,29 @@ def npm_pack(package: str, checksum: str, folder: Path) -> Path:
         "fetch-retry-mintimeout": 1000 * RETRY_DELAYS[0],  # where the network is down, npm's own
         "fetch-retry-maxtimeout": 1000 * RETRY_DELAYS[-1],  # would wait for more than a minute
     }
-    report = folder / "npm.json"
-    try:
-        with report.open("wb") as file:  # a pipe would stay open as long as the client's children
+    # A pipe instead of a file would stay open as long as a killed client's children.
+    with tempfile.TemporaryFile() as report:
+        try:
             subprocess.run(
                 [*command, *(f"--{name}={value}" for name, value in options.items())],
                 stdin=subprocess.DEVNULL,
-                stdout=file,
+                stdout=report,
                 stderr=subprocess.DEVNULL,
                 timeout=TOTAL_TIMEOUT,
                 check=True,
             )
-    except FileNotFoundError:
-        raise UnavailableError("there is no npm client; install Node.js") from None
-    except subprocess.TimeoutExpired:
-        raise UnavailableError(f"npm was not done after {TOTAL_TIMEOUT} s") from None
-    except subprocess.CalledProcessError as error:
-        try:
-            failure = json.loads(report.read_text(encoding="utf-8"))["error"]
-            message = f"npm: {failure['code']}: {failure['summary']:.300}"
-        except (ValueError, LookupError, TypeError):
-            message = f"npm failed with exit status {error.returncode}"
-        raise UnavailableError(message) from None
+        except FileNotFoundError:
+            raise UnavailableError("there is no npm client; install Node.js") from None
+        except subprocess.TimeoutExpired:
+            raise UnavailableError(f"npm was not done after {TOTAL_TIMEOUT} s") from None
+        except subprocess.CalledProcessError as error:
+            report.seek(0)
+            try:
+                failure = json.load(report)["error"]
+                message = f"npm: {failure['code']}: {failure['summary']:.300}"
+            except (ValueError, LookupError, TypeError):
+                message = f"npm failed with exit status {error.returncode}"
+            raise UnavailableError(message) from None
     (tarball,) = folder.glob("*.tgz")
     found = sha256(tarball)
     if found != checksum:
