@@ -69,7 +69,7 @@ def test_a_local_archive_is_taken_and_named(clone: Repository, tmp_path: Path) -
         sys.executable, "-m", "stages.fetch", CIFAR10_ARCHIVE=str(tmp_path / "full.tar.gz")
     )
     assert "sha256 " in output
-    assert "NOTICE: this is not the official CIFAR-10 archive" in output
+    assert "NOTICE: not the official CIFAR-10 archive" in output
 
 
 def test_weights_that_do_not_fit_are_refused(clone: Repository, tmp_path: Path) -> None:
