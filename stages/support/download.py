@@ -61,7 +61,7 @@ class BoundedProgress(tqdm):  # type: ignore[type-arg]  # its class takes no arg
         self.max_bytes, self.deadline, self.received = max_bytes, deadline, 0.0
 
     def __bool__(self) -> bool:
-        return True  # Pooch counts nothing otherwise where the server does not say how much it sends
+        return True  # or Pooch counts nothing where the server does not announce the size
 
     def update(self, n: float | None = 1) -> bool | None:
         self.received += n or 0
