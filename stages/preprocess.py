@@ -74,11 +74,8 @@ def write(batches: Iterable[tuple[int, np.ndarray, np.ndarray]], ranges: Ranges)
 def provenance(splits: Iterable[Path]) -> dict[str, object]:
     """Where the prepared images come from, and the SHA-256 of every array."""
     files = [split / name for split in splits for name in arrays.ROW_SHAPES]
-    return {
-        "archive": archive.source(paths.ARCHIVE),
-        "archive_sha256": sha256(paths.ARCHIVE),
-        "arrays_sha256": {str(file): sha256(file) for file in files},
-    }
+    checksums = {str(file): sha256(file) for file in files}
+    return {**archive.provenance(paths.ARCHIVE), "arrays_sha256": checksums}
 
 
 @one_line_errors

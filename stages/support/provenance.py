@@ -33,11 +33,10 @@ def describe(name: str, settings: Params, backend: str) -> dict[str, Any]:
     """
     changed = git("status", "--porcelain", "--", *CODE)
     pretrained = settings.model(name).weights == "imagenet"
-    fetched = paths.ARCHIVE.is_file()  # or else the arrays came from a DVC remote
+    unknown = {"archive": None, "archive_sha256": None}  # the arrays came from a DVC remote
     return {
         "model_sha256": sha256(paths.MODELS / f"{name}.keras"),
-        "archive": archive.source(paths.ARCHIVE) if fetched else None,
-        "archive_sha256": sha256(paths.ARCHIVE) if fetched else None,
+        **(archive.provenance(paths.ARCHIVE) if paths.ARCHIVE.is_file() else unknown),
         "weights_sha256": sha256(paths.IMAGENET_WEIGHTS) if pretrained else None,
         "seed": settings.seed,
         "precision": settings.model(name).precision,

@@ -19,10 +19,6 @@ from stages.support.params import Params, Training
 from stages.support.results import Result
 from stages.support.statistics import BINS, Pair, mcnemar
 
-SAMPLE_NOTICE = (
-    "The images are generated and nothing was pretrained: these numbers show only that the "
-    "pipeline works."
-)
 MISTAKES = 12  # pictures shown of each model's mistakes, and of those that no model gets right
 
 
@@ -57,6 +53,16 @@ def verdict(results: Sequence[Result], pairs: Mapping[tuple[str, str], Pair]) ->
             " Its lead over each other model is more than the choice of test pictures explains."
         )
     return words
+
+
+def sample_notice(settings: Params) -> str:
+    """What to know before reading the sample's numbers; empty for real images."""
+    if settings.dataset != "sample":
+        return ""
+    return (
+        "The images are generated and nothing was pretrained: these numbers show only that the "
+        "pipeline works."
+    )
 
 
 def rows(results: Sequence[Result], settings: Params) -> list[dict[str, str]]:
@@ -143,9 +149,10 @@ def markdown_table(rows: Sequence[Mapping[str, str]], text_columns: int = 1) -> 
 def markdown(results: Sequence[Result], settings: Params) -> str:
     """The comparison for a pull request."""
     pairs = compare_pairs(results)
-    notice = f"**{SAMPLE_NOTICE}**\n\n" if settings.dataset == "sample" else ""
+    notice = sample_notice(settings)
     return (
-        f"{notice}{verdict(results, pairs)}\n\n{markdown_table(rows(results, settings))}\n\n"
+        (f"**{notice}**\n\n" if notice else "")
+        + f"{verdict(results, pairs)}\n\n{markdown_table(rows(results, settings))}\n\n"
         f"![Bar chart of the test accuracies]({paths.COMPARISON_PNG.name})\n\n"
         "Two models on the same pictures (exact McNemar test):\n\n"
         f"{markdown_table(pair_rows(pairs), 2)}\n"
@@ -209,7 +216,7 @@ def html(results: Sequence[Result], settings: Params, test: Split) -> str:
     )
     return environment.get_template(paths.REPORT_TEMPLATE.name).render(
         results=results,
-        notice=SAMPLE_NOTICE if settings.dataset == "sample" else "",
+        notice=sample_notice(settings),
         verdict=verdict(results, pairs),
         rows=rows(results, settings),
         pairs=pair_rows(pairs),
