@@ -17,8 +17,11 @@ setup: .venv/installed  ## make .venv with the pinned packages
 	@touch $@
 
 # Small batches, for more steps. The ResNets keep batch normalization as it starts, since its moving
-# averages would take hundreds of steps to catch up, and the demo has 180.
+# averages would take hundreds of steps to catch up, and the demo has 180; without it they need a
+# smaller learning rate.
 DEMO := dataset=sample epochs=2 batch_size=16 models.fast94.batch_size=96 \
+	models.resnet50_scratch.learning_rate=0.0003 \
+	models.resnet50_finetune.learning_rate=0.0003 \
 	+models.resnet50_scratch.frozen_batch_norm_epochs=2 \
 	+models.resnet50_finetune.frozen_batch_norm_epochs=2
 
