@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo repro test lint lock kill-large bench
+.PHONY: help setup demo repro test test-fast lint lock kill-large bench
 
 help:  ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -16,16 +16,16 @@ setup: .venv/installed  ## make .venv with the pinned packages
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
-# Small batches, for more steps. The ResNets keep batch normalization as it starts, since its moving
-# averages would take hundreds of steps to catch up, and the demo has 180; without it they need a
-# smaller learning rate.
+# Small batches, for more steps. In the ResNets batch normalization stays frozen: its moving averages
+# would take hundreds of steps to catch up, and the demo has 180. Without it they need a smaller
+# learning rate.
 DEMO := dataset=sample epochs=2 batch_size=16 models.fast94.batch_size=96 \
 	models.resnet50_scratch.learning_rate=0.0003 \
 	models.resnet50_finetune.learning_rate=0.0003 \
 	+models.resnet50_scratch.frozen_batch_norm_epochs=2 \
 	+models.resnet50_finetune.frozen_batch_norm_epochs=2
 
-demo: setup  ## run the whole pipeline on a small generated set, in a clone called demo/
+demo: setup  ## run the whole pipeline on a generated sample, in the clone demo/
 	@rm -rf demo
 	@git clone --quiet . demo
 	cd demo && dvc exp run $(DEMO:%=--set-param %)
@@ -33,19 +33,24 @@ demo: setup  ## run the whole pipeline on a small generated set, in a clone call
 	@cat demo/metrics/report.md
 	@printf '\npage: %s\n' "$(CURDIR)/demo/metrics/report.html"
 
-repro: setup  ## run what has changed of the real pipeline
+repro: setup  ## run the stages of the real pipeline that have changed
 	dvc repro
 
-test: setup lint  ## pass every test
-	python -m pytest --numprocesses 2 --dist loadfile
+PYTEST := python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-kill-large: setup  ## kill trainings of the real ResNet50 and fast94 and resume them
-	python -m tests.large_kills
+test: setup lint  ## run all tests
+	$(PYTEST)
 
-bench: setup  ## measure time and memory, beside the notebook's way
-	python -m tests.bench train
-	python -m tests.bench memory
-	python -m tests.bench start
+test-fast: setup lint  ## run the tests that need no trained models and no network
+	$(PYTEST) -m "not pipeline and not network"
+
+kill-large: setup  ## kill and resume training runs of the real ResNet50 and fast94
+	python -m benchmarks.kill_large
+
+bench: setup  ## measure time and memory, compared to the notebook
+	python -m benchmarks.bench train
+	python -m benchmarks.bench memory
+	python -m benchmarks.bench start
 
 lint: setup  ## check style and types
 	ruff format --check .

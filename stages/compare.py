@@ -1,20 +1,26 @@
 """Compare the models.
 
 Reads data/evaluations/, metrics/curves/, metrics/timings/ and data/test/. Writes to metrics/:
-report.html, the whole comparison as a page; report.md, the same in short; comparison.json, its
-numbers; comparison.png, accuracy_by_minutes.png, learning_curves.png and confusion_matrices.png.
+report.html, the whole comparison as a page; report.md, a summary; comparison.json, its numbers;
+learning_curves.csv, for DVC's plots; comparison.png, accuracy_by_minutes.png, learning_curves.png
+and confusion_matrices.png.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from stages.support import charts, params, paths, report, results
-from stages.support.archive import CLASSES
-from stages.support.arrays import Split
-from stages.support.errors import one_line_errors
-from stages.support.files import only_one, replacing, say_reading, say_wrote, write_json
+from stages.common import params, paths
+from stages.common.atomic import atomic_write, write_csv, write_json
+from stages.common.console import print_inputs, print_outputs
+from stages.common.errors import one_line_errors
+from stages.common.locks import lock_stage
+from stages.dataset.classes import CLASSES
+from stages.dataset.splits import Split
+from stages.reporting import charts, model_results, page, summary
+from stages.reporting.model_results import ModelResult
 
 
-def summary(compared: list[results.Result]) -> dict[str, Any]:
+def numbers(results: Sequence[ModelResult]) -> dict[str, Any]:
     """The comparison's numbers."""
     return {
         "models": {
@@ -28,41 +34,50 @@ def summary(compared: list[results.Result]) -> dict[str, Any]:
                 "class_accuracies": dict(zip(CLASSES, result.class_accuracies, strict=True)),
                 "confusion_matrix": result.confusion_matrix.tolist(),
             }
-            for result in compared
+            for result in results
         },
         "pairs": [
             {"first": first, "second": second, **pair._asdict()}
-            for (first, second), pair in report.compare_pairs(compared).items()
+            for (first, second), pair in summary.compare_pairs(results).items()
         ],
     }
+
+
+def learning_curves(results: Sequence[ModelResult]) -> Iterator[tuple[str, str, int, float, float]]:
+    """All learning curves as rows of (model, split, epoch, accuracy, loss)."""
+    for result in results:
+        for prefix, split in (("train", "training"), ("val", "validation")):
+            accuracies, losses = (result.curves[f"{prefix}_{x}"] for x in ("accuracy", "loss"))
+            for epoch, values in enumerate(zip(accuracies, losses, strict=True), start=1):
+                yield result.name, split, epoch, *values
 
 
 @one_line_errors
 def main() -> None:
     settings = params.load()
-    only_one("compare")
-    say_reading(paths.EVALUATIONS, paths.CURVES, paths.TIMINGS, paths.TEST)
+    lock_stage("compare")
+    print_inputs(paths.EVALUATIONS, paths.CURVES, paths.TIMINGS, paths.TEST)
     test = Split(paths.TEST)
-    compared = [results.read(name, test.labels()) for name in settings.models]
+    results = [model_results.read(name, test.labels()) for name in settings.models]
 
-    texts = {
-        paths.REPORT_HTML: report.html(compared, settings, test),
-        paths.REPORT_MD: report.markdown(compared, settings),
-    }
+    report = summary.markdown(results, settings)
+    texts = {paths.REPORT_HTML: page.html(results, settings, test), paths.REPORT_MD: report}
     for path, text in texts.items():
-        with replacing(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text(text, encoding="utf-8")
-    write_json(paths.COMPARISON_JSON, summary(compared))
-    pictures = {
-        paths.COMPARISON_PNG: charts.accuracies(compared, settings.notebook),
-        paths.MINUTES_PNG: charts.accuracy_by_minutes(compared),
-        paths.CURVES_PNG: charts.learning_curves(compared, rows=1, columns=2),
-        paths.CONFUSION_PNG: charts.confusion_matrices(compared),
+    write_json(paths.COMPARISON_JSON, numbers(results))
+    header = ["model", "split", "epoch", "accuracy", "loss"]
+    write_csv(paths.LEARNING_CURVES_CSV, header, learning_curves(results))
+    figures = {
+        paths.COMPARISON_PNG: charts.accuracies(results, settings.notebook),
+        paths.TRAINING_TIME_PNG: charts.accuracy_by_training_time(results),
+        paths.LEARNING_CURVES_PNG: charts.learning_curves(results, rows=1, columns=2),
+        paths.CONFUSION_PNG: charts.confusion_matrices(results),
     }
-    for path, figure in pictures.items():
+    for path, figure in figures.items():
         charts.save_png(figure, path)
-    print(f"\n{texts[paths.REPORT_MD]}")
-    say_wrote(*texts, paths.COMPARISON_JSON, *pictures)
+    print(f"\n{report}")
+    print_outputs(*texts, paths.COMPARISON_JSON, paths.LEARNING_CURVES_CSV, *figures)
 
 
 if __name__ == "__main__":

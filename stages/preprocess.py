@@ -1,9 +1,9 @@
-"""Turn the archive into arrays that later stages memory-map.
+"""Convert the archive to memory-mappable arrays.
 
 Reads data/cifar-10-python.tar.gz. Writes data/{train,validation,test}/, each with `x.npy`,
 (N, 32, 32, 3) float32 in [0, 1], and `y.npy`, (N, 10) float32 one-hot labels; and
-metrics/provenance/data.json, which says where the archive comes from and has the checksums of all
-arrays. That is no output of the stage, since equal arrays may come from different archives.
+metrics/provenance/data.json with the archive's origin and the checksums of all arrays. DVC does not
+track that file as an output, because equal arrays may come from different archives.
 """
 
 import math
@@ -13,67 +13,65 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.support import archive, arrays, params, paths
-from stages.support.errors import StageError, one_line_errors
-from stages.support.files import (
-    only_one,
-    replacing,
-    say_reading,
-    say_wrote,
-    sha256,
-    write_json,
-)
+from stages.common import params, paths
+from stages.common.atomic import atomic_write, write_json
+from stages.common.console import print_inputs, print_outputs
+from stages.common.errors import StageError, one_line_errors
+from stages.common.hashing import sha256
+from stages.common.locks import lock_stage
+from stages.dataset import splits
+from stages.dataset.classes import CLASSES
+from stages.sources import archive
 
-Ranges = dict[Path, tuple[int, int]]  # each split's first row and last row + 1
+Ranges = dict[Path, tuple[int, int]]  # first row and last row + 1 of each split
 
 
-def splits(pictures_per_batch: int, validation_split: float) -> Ranges:
-    """Each split's rows of the archive's pictures, test pictures last.
+def split_ranges(images_per_file: int, validation_split: float) -> Ranges:
+    """Each split's rows of the archive's images, test images last.
 
-    Validation gets the last part of the training pictures, rounded as `Model.fit` rounds it.
+    Validation gets the last part of the training images, rounded as in `Model.fit`.
     """
-    total = pictures_per_batch * len(archive.TRAIN_BATCHES)
+    total = images_per_file * len(archive.TRAIN_BATCHES)
     train = math.floor(total * (1 - validation_split))
     if not 0 < train < total:
         raise StageError(
             f"params.yaml: validation_split: {validation_split}: leaves training or validation "
-            f"empty; of {total} pictures each needs at least one"
+            f"empty; of {total} images each needs at least one"
         )
-    test_end = total + pictures_per_batch
     return {
         paths.TRAIN: (0, train),
         paths.VALIDATION: (train, total),
-        paths.TEST: (total, test_end),
+        paths.TEST: (total, total + images_per_file),
     }
 
 
-def prepare(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """x (N, 32, 32, 3) float32 in [0, 1] and one-hot y (N, 10) float32 of uint8 pictures."""
-    one_hot = np.eye(len(archive.CLASSES), dtype=np.float32)
-    return images.astype(np.float32) / 255, one_hot[labels]
+def one_hot(labels: np.ndarray) -> np.ndarray:
+    """One-hot labels (N, 10) float32 of integer labels (N,)."""
+    vectors: np.ndarray = np.eye(len(CLASSES), dtype=np.float32)[labels]
+    return vectors
 
 
 def write(batches: Iterable[tuple[int, np.ndarray, np.ndarray]], ranges: Ranges) -> None:
     """Write every split, given (first row, images (N, 32, 32, 3) uint8, labels (N,)) in any order.
 
-    One batch at a time is in memory.
+    Only one batch at a time is in memory.
     """
     with ExitStack() as stack:
-        folders = {split: stack.enter_context(replacing(split)) for split in ranges}
+        folders = {split: stack.enter_context(atomic_write(split)) for split in ranges}
         for split, (first, last) in ranges.items():
-            arrays.create(folders[split], last - first)
+            splits.create(folders[split], last - first)
         for start, images, labels in batches:
-            x, y = prepare(images, labels)
+            x, y = splits.scale(images), one_hot(labels)
             for split, (first, last) in ranges.items():
                 low, high = max(first, start), min(last, start + len(x))
                 if low < high:
                     rows = slice(low - start, high - start)
-                    arrays.write_rows(folders[split], low - first, x[rows], y[rows])
+                    splits.write_rows(folders[split], low - first, x[rows], y[rows])
 
 
-def provenance(splits: Iterable[Path]) -> dict[str, object]:
-    """Where the prepared images come from, and the SHA-256 of every array."""
-    files = [split / name for split in splits for name in arrays.ROW_SHAPES]
+def provenance(folders: Iterable[Path]) -> dict[str, object]:
+    """The archive's origin, and the SHA-256 of every array."""
+    files = [folder / name for folder in folders for name in splits.ROW_SHAPES]
     checksums = {str(file): sha256(file) for file in files}
     return {**archive.provenance(paths.ARCHIVE), "arrays_sha256": checksums}
 
@@ -81,21 +79,19 @@ def provenance(splits: Iterable[Path]) -> dict[str, object]:
 @one_line_errors
 def main() -> None:
     settings = params.load()
-    only_one("preprocess")
-    say_reading(paths.ARCHIVE)
-    pictures = settings.pictures_per_batch
-    ranges = splits(pictures, settings.validation_split)
-    write(
-        (
-            (archive.BATCHES.index(name) * pictures, images, labels)
-            for name, images, labels in archive.read_batches(paths.ARCHIVE, pictures)
-        ),
-        ranges,
+    lock_stage("preprocess")
+    print_inputs(paths.ARCHIVE)
+    count = settings.images_per_file
+    ranges = split_ranges(count, settings.validation_split)
+    batches = (
+        (archive.BATCHES.index(name) * count, images, labels)
+        for name, images, labels in archive.read_batches(paths.ARCHIVE, count)
     )
+    write(batches, ranges)
     for split, (first, last) in ranges.items():
         print(f"{split}: x {(last - first, 32, 32, 3)} float32, y {(last - first, 10)} float32")
     write_json(paths.DATA_PROVENANCE, provenance(ranges))
-    say_wrote(*ranges)
+    print_outputs(*ranges)
 
 
 if __name__ == "__main__":

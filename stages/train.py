@@ -1,133 +1,87 @@
 """Train one model: `python -m stages.train MODEL`.
 
 Reads data/train/, data/validation/ and, for a pretrained model, data/weights/imagenet/. Writes
-models/MODEL.keras and, after every epoch, metrics/curves/MODEL/; keeps a checkpoint of each epoch
-in models/checkpoints/MODEL/ until it is done, and resumes from it.
+models/MODEL.keras and, after every epoch, metrics/curves/MODEL/. Until training is complete,
+models/checkpoints/MODEL/ has a checkpoint of the last completed epoch, from which it resumes.
 """
 
 import os
 import signal
 import sys
 from contextlib import nullcontext
-from importlib.metadata import version
-from pathlib import Path
 
-from stages.support import (
-    arrays,
-    batches,
-    checkpoint,
-    distribution,
+from stages.common import params, paths
+from stages.common.console import print_inputs, print_outputs
+from stages.common.errors import StageError, one_line_errors
+from stages.common.locks import lock_stage
+from stages.common.quiet_keras import keras
+from stages.dataset.batches import Batches
+from stages.dataset.splits import Split
+from stages.training import (
+    callbacks,
+    distributed,
     model_file,
     network,
-    optimization,
-    params,
-    paths,
+    optimizer,
     provenance,
-    recorder,
+    test_time_augmentation,
 )
-from stages.support.arrays import Split
-from stages.support.batches import Batches
-from stages.support.checkpoint import Checkpoints
-from stages.support.errors import StageError, one_line_errors
-from stages.support.files import only_one, say_reading, say_wrote
-from stages.support.memory import keep_freed_memory
-from stages.support.quietly import keras
-from stages.support.recorder import Curves, EpochRecorder
-
-PICTURES_PER_EXECUTION = 1024  # between two returns to Python, where Ctrl-C waits for one
-
-
-def code(name: str) -> list[Path]:
-    """The files that decide what a training gives, as dvc.yaml names them for the stage."""
-    support = [
-        arrays,
-        batches,
-        checkpoint,
-        distribution,
-        model_file,
-        network,
-        optimization,
-        recorder,
-    ]
-    modules = [Path(module.__file__ or "") for module in support]
-    return [Path(__file__), *modules, paths.ARCHITECTURES / f"{name}.py"]
-
-
-def fingerprint(name: str, settings: params.Params) -> str:
-    """Equal for two trainings that give the same: code, parameters, data, weights, software."""
-    model_params = settings.model(name)
-    weights = [paths.IMAGENET_WEIGHTS] if model_params.weights == "imagenet" else []
-    backend = keras.backend.backend()
-    splits = [folder / x for folder in (paths.TRAIN, paths.VALIDATION) for x in arrays.ROW_SHAPES]
-    return checkpoint.fingerprint(
-        [*code(name), *splits, *weights],
-        (
-            [(package, version(package)) for package in (*provenance.PACKAGES, backend)],
-            settings.seed,
-            model_params,
-        ),
-    )
+from stages.training.checkpoints import Checkpoints
+from stages.training.fingerprint import fingerprint
+from stages.training.learning_curves import LearningCurves
+from stages.training.memory_allocator import keep_freed_memory
 
 
 def train(name: str, settings: params.Params, process: int, processes: int) -> None:
-    """Train a model in this process, one of `processes`; number 0 writes the files."""
+    """Train a model in this process, one of `processes`; process 0 writes the results."""
     model_params = settings.model(name)
-    epochs, batch_size = model_params.epochs, model_params.batch_size
-    folders = [paths.TRAIN, paths.VALIDATION]
-    splits = [Split(folder) for folder in folders]
+    splits = [Split(paths.TRAIN), Split(paths.VALIDATION)]
     for split in splits:
-        distribution.check_divisible(split.count, batch_size)
-    training, validation = (Batches(x, batch_size, process, processes) for x in splits)
+        distributed.check_divisible(split.count, model_params.batch_size)
+    training, validation = (
+        Batches(split, model_params.batch_size, process, processes) for split in splits
+    )
     training.augment(model_params.flip, model_params.translate)
 
-    model = network.new(name, settings, splits[0])
-    steps = epochs * len(training)
-    optimization.compile_to_train(
-        model, model_params, steps, max(1, PICTURES_PER_EXECUTION // batch_size)
-    )
+    model = network.build(name, settings, splits[0])
+    steps = model_params.epochs * len(training)
+    optimizer.compile_for_training(model, model_params, steps)
+
     variables = [*model.variables, *model.optimizer.variables]
     checkpoints = Checkpoints(paths.CHECKPOINTS / name, fingerprint(name, settings), variables)
-    history, values = checkpoints.restore() if process == 0 else ([], [])
-    if history:
-        print(f"resuming {name} after epoch {len(history)} of {epochs}", flush=True)
-    finished = len(history)
-    if processes > 1:
-        finished, values = distribution.agree(finished, values or variables)
-    for variable, value in zip(variables, values, strict=False):  # no values: from the start
-        variable.assign(value)
-
-    def shuffle(epoch: int, logs: object) -> None:
-        training.shuffle(settings.seed, epoch)
-
-    callbacks = [
-        keras.callbacks.LambdaCallback(on_epoch_begin=shuffle),
-        optimization.FrozenBatchNormalization(model_params.frozen_batch_norm_epochs),
+    completed = checkpoints.restore(process, processes)
+    epoch_callbacks = [
+        callbacks.Shuffle(training, settings.seed),
+        callbacks.FrozenBatchNormalization(model_params.frozen_batch_norm_epochs),
     ]
+    verbose = 0
     if process == 0:
-        say_reading(*folders)
-        curves = Curves(name, paths.CURVES / name, history)
-        callbacks.append(EpochRecorder(checkpoints, history, curves))
-    # A line an epoch where nobody watches: Keras' progress bar rewrites its line, in colour.
-    verbose = 1 if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else 2
+        if completed:
+            print(f"resuming {name} after epoch {completed} of {model_params.epochs}")
+        print_inputs(paths.TRAIN, paths.VALIDATION)
+        curves = LearningCurves(name, paths.CURVES / name, checkpoints.history)
+        epoch_callbacks.append(callbacks.RecordEpoch(checkpoints, curves))
+        # Keras' progress bar in a terminal, else one line per epoch.
+        verbose = 1 if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else 2
     model.fit(
-        training.source(),
-        validation_data=validation.source(),
-        initial_epoch=finished,
-        epochs=epochs,
-        callbacks=callbacks,
-        shuffle=False,  # `shuffle` does; Keras would order them by a state nobody saves
-        verbose=verbose if process == 0 else 0,
+        training.as_dataset(),
+        validation_data=validation.as_dataset(),
+        initial_epoch=completed,
+        epochs=model_params.epochs,
+        callbacks=epoch_callbacks,
+        shuffle=False,  # a callback does: the state of Keras' shuffling cannot be saved
+        verbose=verbose,
     )
     if process > 0:
         return
 
-    keras.distribution.set_distribution(None)  # it would make the others wait for a new variable
-    model = network.average_views(model, model_params.views)
-    optimization.compile_to_save(model, model_params, steps)
+    keras.distribution.set_distribution(None)  # else new variables would wait for other processes
+    model = test_time_augmentation.average_views(model, model_params.tta_views)
+    optimizer.compile_for_saving(model, model_params, steps)
     model_file.save(model, paths.MODELS / f"{name}.keras")
-    provenance.record(name, settings, keras.backend.backend(), history)
-    say_wrote(paths.MODELS / f"{name}.keras")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # too late: the work is done
+    provenance.record(name, settings, checkpoints.history)
+    print_outputs(paths.MODELS / f"{name}.keras")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # too late to interrupt: training is complete
     checkpoints.clear()
 
 
@@ -135,11 +89,13 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
 def main(name: str) -> None:
     settings = params.load()
     settings.model(name)
-    if distribution.writes():
-        only_one(f"train@{name}")
+    for model in settings.models:  # all of them, so that a typo shows before the first one trains
+        network.check_arguments(model, settings)
+    if distributed.is_main_process():
+        lock_stage(f"train@{name}")
     keep_freed_memory()
-    process, processes = distribution.join()
-    with distribution.together(name) if processes > 1 else nullcontext():
+    process, processes = distributed.initialize()
+    with distributed.exit_on_peer_failure(name) if processes > 1 else nullcontext():
         train(name, settings, process, processes)
 
 
@@ -147,5 +103,5 @@ if __name__ == "__main__":
     if len(sys.argv) != 2:
         raise StageError("usage: python -m stages.train MODEL")
     main(sys.argv[1])
-    # Killed while TensorFlow takes its time to shut down, a finished training would have failed.
+    # Exits without TensorFlow's slow shutdown, in which a signal would fail a completed run.
     os._exit(0)

@@ -1,12 +1,12 @@
 """The networks themselves, built and trained for a batch by Keras."""
 
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
-from tests.conftest import ROOT, in_keras
+from tests.repository import MODELS, ROOT, run_keras_script
 
 BUILD_AND_TRAIN = """
 import json
@@ -25,33 +25,76 @@ models = {
     "resnet50_finetune": resnet50_finetune.build(
         weights="backbone.weights.h5", preprocessing="unit", input_size=32
     ),
-    "fast94": fast94.build(pictures=np.random.rand(50, 32, 32, 3).astype("float32")),
+    "fast94": fast94.build(images=np.random.rand(50, 32, 32, 3).astype("float32")),
 }
 loaded = models["resnet50_finetune"].layers[0].get_weights()
-same = all(map(np.array_equal, loaded, backbone.get_weights()))
+pretrained = all(map(np.array_equal, loaded, backbone.get_weights()))
 x, y = np.random.rand(8, 32, 32, 3), np.eye(10)[:8]
-facts = {}
+properties = {}
 for name, model in models.items():
     model.compile("adam", "categorical_crossentropy", run_eagerly=True)
     before = [weights.copy() for weights in model.get_weights()]
     loss = model.train_on_batch(x, y)
-    moved = sum(not np.array_equal(a, b) for a, b in zip(before, model.get_weights()))
-    facts[name] = {
+    changed = [not np.array_equal(a, b) for a, b in zip(before, model.get_weights())]
+    properties[name] = {
         "parameters": model.count_params(),
-        "untrained": len(model.non_trainable_variables),
-        "moved": moved / len(before),
+        "changed": sum(changed) / len(changed),
         "loss": float(loss),
         "dropout": [layer.rate for layer in model.layers if hasattr(layer, "rate")],
         "sums": model.predict(x, verbose=0).sum(axis=1).tolist(),
     }
-print(json.dumps({"same": same, "facts": facts}))
+print(json.dumps({"pretrained": pretrained, "models": properties}))
+"""
+
+DETAILS = """
+import json
+import keras, numpy as np
+from stages.architectures import fast94, resnet50_finetune, resnet50_scratch
+
+random = np.random.default_rng(0)
+
+# fast94: filters that are computed from images with correlated pixels
+images = random.random((100, 8, 8, 3)).cumsum(axis=1).cumsum(axis=2).astype("float32")
+images = (images - images.mean((0, 1, 2))) / images.std((0, 1, 2))
+filters = fast94.whitening_filters(images, epsilon=0.0)
+patches = np.lib.stride_tricks.sliding_window_view(images, (2, 2), axis=(1, 2))
+patches = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, 12)
+whitened = patches @ filters.reshape(12, 24)
+
+# resnet50_finetune: what its backbone gets and gives
+keras.utils.set_random_seed(0)
+backbone = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(32, 32, 3))
+backbone.save_weights("backbone.weights.h5")
+images = random.random((2, 32, 32, 3), np.float32)
+settings = {"weights": "backbone.weights.h5", "preprocessing": "caffe"}
+features = keras.Sequential(resnet50_finetune.build(**settings, input_size=32).layers[:-1])(images)
+prepared = keras.applications.resnet50.preprocess_input(255 * images)
+expected, unprepared = (keras.ops.reshape(backbone(x), (2, -1)) for x in (prepared, images))
+large = resnet50_finetune.build(**settings, input_size=64)
+
+# resnet50_scratch: stems for small images
+stems = {stride: resnet50_scratch.build(stem_stride=stride) for stride in (2, 1)}
+
+print(json.dumps({
+    "filters": filters.shape,
+    "covariance": (whitened.T @ whitened / len(whitened)).tolist(),
+    "caffe": bool(np.allclose(features, expected, rtol=1e-3, atol=1e-3)),
+    "unit": bool(np.allclose(features, unprepared, atol=0.01)),
+    "sums": np.asarray(large(images)).sum(axis=1).tolist(),
+    "kernel": list(large.layers[-1].kernel.shape),
+    "stems": {
+        stride: [model.layers[-2].output.shape, model.count_params(), model.output_shape]
+        for stride, model in stems.items()
+    },
+}))
 """
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    facts: dict[str, Any] = in_keras(BUILD_AND_TRAIN, tmp_path_factory.mktemp("built"))
-    return facts
+    """Properties of the networks, each trained for one batch."""
+    properties: dict[str, Any] = run_keras_script(BUILD_AND_TRAIN, tmp_path_factory.mktemp("built"))
+    return properties
 
 
 @pytest.mark.parametrize(
@@ -64,22 +107,57 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ("fast94", 1_973_920),
     ],
 )
-def test_a_network_is_as_described(built: dict[str, Any], model: str, parameters: int) -> None:
-    facts = built["facts"][model]
-    assert facts["parameters"] == parameters
-    assert facts["dropout"] == ([0.5] if "cnn" in model else [])
-    assert all(abs(total - 1) < 1e-5 for total in facts["sums"])
-    # One step moves every layer: nothing is frozen but fast94's whitening. (A bias behind batch
-    # normalisation may stay.)
-    assert facts["moved"] > 0.7
-    assert 0 < facts["loss"] < 50
+def test_network_has_the_documented_size_and_learns(
+    built: dict[str, Any], model: str, parameters: int
+) -> None:
+    properties = built["models"][model]
+    assert properties["parameters"] == parameters
+    assert properties["dropout"] == ([0.5] if "cnn" in model else [])
+    assert all(abs(total - 1) < 1e-5 for total in properties["sums"])
+    # A step changes every layer except fast94's whitening, but maybe not a bias before batch
+    # normalization.
+    assert properties["changed"] > 0.7
+    assert 0 < properties["loss"] < 50
 
 
-def test_the_finetuned_network_starts_from_the_given_weights(built: dict[str, Any]) -> None:
-    assert built["same"]
+def test_finetuned_network_starts_from_the_given_weights(built: dict[str, Any]) -> None:
+    assert built["pretrained"]
 
 
 def test_every_architecture_has_an_entry_in_params() -> None:
     models = yaml.safe_load((ROOT / "params.yaml").read_text())["models"]
-    files = {path.stem for path in Path(ROOT / "stages/architectures").glob("[!_]*.py")}
-    assert files == set(models)
+    files = {path.stem for path in (ROOT / "stages/architectures").glob("[!_]*.py")}
+    assert files == set(models) == set(MODELS)
+
+
+@pytest.fixture(scope="module")
+def details(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the options of the networks change, computed in one process."""
+    results: dict[str, Any] = run_keras_script(DETAILS, tmp_path_factory.mktemp("details"))
+    return results
+
+
+def test_whitening_decorrelates_patches(details: dict[str, Any]) -> None:
+    assert details["filters"] == [2, 2, 3, 24]
+    identity = np.eye(12)
+    expected = np.block([[identity, -identity], [-identity, identity]])
+    assert np.allclose(details["covariance"], expected, atol=1e-3)
+
+
+def test_caffe_preprocessing_gives_the_images_that_the_weights_expect(
+    details: dict[str, Any],
+) -> None:
+    assert details["caffe"]
+    assert not details["unit"]
+
+
+def test_larger_input_size_gives_more_features(details: dict[str, Any]) -> None:
+    assert details["sums"] == pytest.approx([1, 1], abs=1e-5)
+    assert details["kernel"] == [4 * 2048, 10]
+
+
+def test_smaller_stem_stride_keeps_larger_feature_maps(details: dict[str, Any]) -> None:
+    assert details["stems"] == {
+        "2": [[None, 16, 16, 64], 23_600_458, [None, 10]],
+        "1": [[None, 32, 32, 64], 23_600_458, [None, 10]],
+    }

@@ -1,6 +1,6 @@
-"""Killed at random moments, the pipeline goes on and ends with the same bytes.
+"""Killed at random moments, the pipeline resumes and ends with the same bytes.
 
-The moments are those of a real `dvc`; `pytest -s` prints what was killed when.
+The real `dvc` runs it; `pytest -s` prints what was killed when.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-from tests.conftest import Repository, training_results, wait_until
+from tests.repository import Repository, training_results, wait_until
 
 EPOCHS = 100
 RESULTS = [*training_results("simple_cnn"), "metrics/simple_cnn.json"]
@@ -27,7 +27,7 @@ TRAIN_ALONE = ("dvc", "repro", "--single-item", "train@simple_cnn")
 
 
 def kill_stage(dvc: subprocess.Popen[bytes]) -> None:
-    """Kill what `dvc` runs, the stage's processes, and leave `dvc` itself."""
+    """Kill the stage's processes, but not `dvc` itself."""
     for child in psutil.Process(dvc.pid).children(recursive=True):
         child.kill()
 
@@ -37,12 +37,12 @@ def kill_all(dvc: subprocess.Popen[bytes]) -> None:
 
 
 def interrupt(dvc: subprocess.Popen[bytes]) -> None:
-    """What Ctrl-C in a terminal does."""
+    """Send what Ctrl-C in a terminal sends."""
     os.killpg(dvc.pid, signal.SIGINT)
 
 
 class Killer:
-    """Runs `dvc repro` again and again, each time killed at a moment of its own."""
+    """Runs `dvc repro` repeatedly and kills each run at a random moment."""
 
     def __init__(self, repository: Repository, log: Path) -> None:
         self.repository, self.log = repository, log
@@ -52,29 +52,29 @@ class Killer:
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def mend_lock(self) -> None:
-        """DVC 3.67 does not write dvc.lock atomically; do what the README says to do then."""
+    def repair_dvc_lock(self) -> None:
+        """DVC 3.67 does not write dvc.lock atomically; repair it as docs/trust.md says."""
         try:
             content = yaml.safe_load((self.repository.path / "dvc.lock").read_text())
         except yaml.YAMLError:
             content = None
         if not isinstance(content, dict) or "stages" not in content:
-            print("dvc.lock was half-written")
+            print("dvc.lock was incomplete")
             self.repository.check("git", "checkout", "--quiet", "dvc.lock")
 
     def run(
         self,
-        reached: Callable[[], bool],
-        longest_delay: float,
+        condition: Callable[[], bool],
+        max_delay: float,
         kill: Callable[[subprocess.Popen[bytes]], None],
         command: tuple[str, ...] = REPRO,
     ) -> str:
-        """Start, wait until `reached` and a random while, kill, and give the output."""
-        self.mend_lock()
+        """Start a command, kill it a random delay after a condition; returns its output."""
+        self.repair_dvc_lock()
         self.started = time.time()
         process = self.repository.start(*command, log=self.log)
-        wait_until(reached, process, self.log)
-        delay = self.random.uniform(0, longest_delay)
+        wait_until(condition, process, self.log)
+        delay = self.random.uniform(0, max_delay)
         time.sleep(delay)
         if process.poll() is None:
             self.kills += 1
@@ -84,73 +84,76 @@ class Killer:
             assert not alive
         process.wait(timeout=60)
         output = self.output()
-        print(f"{kill.__name__} after {delay:.3f} s, the last output was {output[-60:]!r}")
+        print(f"{kill.__name__} after {delay:.3f} s, output ends with {output[-60:]!r}")
         return output
 
-    def says(self, text: str) -> Callable[[], bool]:
+    def printed(self, text: str) -> Callable[[], bool]:
         return lambda: text in self.output()
 
-    def epochs(self, count: int) -> Callable[[], bool]:
-        """Whether that many epochs have begun."""
+    def epochs_begun(self, count: int) -> Callable[[], bool]:
+        """A condition: that many epochs have begun."""
         return lambda: self.output().count("Epoch ") >= count
 
-    def written(self, pattern: str) -> Callable[[], bool]:
-        """Whether such a file is being written now; an earlier kill may have left one."""
+    def being_written(self, pattern: str) -> Callable[[], bool]:
+        """A condition: this run has started to write such a file."""
 
-        def being_written() -> bool:
+        def condition() -> bool:
             for path in self.repository.path.glob(pattern):
-                with contextlib.suppress(FileNotFoundError):  # it is renamed when it is whole
-                    if path.stat().st_mtime > self.started:
+                with contextlib.suppress(FileNotFoundError):  # it is renamed once it is complete
+                    if path.stat().st_mtime > self.started:  # not left by an earlier kill
                         return True
             return False
 
-        return being_written
+        return condition
 
 
-def finished_epochs(output: str) -> int:
+def completed_epochs(output: str) -> int:
+    """The number of epochs before the last one that began."""
     return max([int(n) for n in re.findall(r"Epoch (\d+)/", output)], default=1) - 1
 
 
-def test_killed_anywhere_the_pipeline_ends_with_the_same_bytes(
+def test_pipeline_killed_at_random_moments_ends_with_the_same_bytes(
     clone: Repository, tmp_path: Path
 ) -> None:
-    clone.set_params(epochs=EPOCHS, sample__seed=7)
+    clone.set_params(f"epochs={EPOCHS}", "sample.seed=7")
     clone.check(*REPRO)
     expected = clone.digests(RESULTS)
-    clone.check("git", "checkout", "--quiet", "--", "dvc.lock")  # all of it has to run again
+    clone.check("git", "checkout", "--quiet", "--", "dvc.lock")  # so that every stage runs again
     for name in RESULTS:
         (clone.path / name).unlink()
     clone.check("rm", "-rf", ".dvc/cache/runs")
 
     killer = Killer(clone, tmp_path / "log")
     for stage in ("fetch", "preprocess"):
-        killer.mend_lock()
+        killer.repair_dvc_lock()
         clone.check("dvc", "repro", "fetch")
         command = ("dvc", "repro", "--force", "--single-item", stage)
-        until = killer.kills + 3
-        while killer.kills < until:  # it may be done before its kill comes
-            killer.run(killer.says("Running stage"), 0.6, kill_all, command)
+        enough = killer.kills + 3
+        while killer.kills < enough:  # a run may end before its kill
+            killer.run(killer.printed("Running stage"), 0.6, kill_all, command)
 
-    redone = []
-    finished = 0
+    lost = []  # completed epochs, by each kill
+    completed = 0
     for number in range(14):
         kill = (kill_all, kill_stage, interrupt)[number % 3]
         if number < 10:
-            output = killer.run(killer.epochs(killer.random.randint(1, 4)), 0.1, kill)
+            output = killer.run(killer.epochs_begun(killer.random.randint(1, 4)), 0.1, kill)
         else:
-            output = killer.run(killer.written("models/checkpoints/*/.partial-*"), 0, kill)
+            output = killer.run(killer.being_written("models/checkpoints/*/.partial-*"), 0, kill)
         assert "Traceback" not in output
         resumed = re.search(r"resuming simple_cnn after epoch (\d+) of", output)
-        if finished > 1:
+        if kill is interrupt:
+            assert "interrupted: run it again to resume" in output
+        if completed > 1:
             assert resumed, output
-        redone.append(finished - int(resumed[1]) if resumed else finished)
-        finished = max(finished, finished_epochs(output))
-    assert finished > 3  # the kills hit a training that got somewhere
-    assert max(redone) <= 1
+        lost.append(completed - int(resumed[1]) if resumed else completed)
+        completed = max(completed, completed_epochs(output))
+    assert completed > 3
+    assert max(lost) <= 1
 
-    killer.run(killer.written("models/.*simple_cnn.keras"), 0.02, kill_all)
-    killer.run(killer.says("Running stage 'evaluate@simple_cnn'"), 5, kill_all)
-    killer.mend_lock()
+    killer.run(killer.being_written("models/.*simple_cnn.keras"), 0.02, kill_all)
+    killer.run(killer.printed("Running stage 'evaluate@simple_cnn'"), 5, kill_all)
+    killer.repair_dvc_lock()
     clone.check(*REPRO)
     assert clone.digests(RESULTS) == expected
     assert "evaluate@simple_cnn" not in clone.changed_stages()
@@ -159,13 +162,13 @@ def test_killed_anywhere_the_pipeline_ends_with_the_same_bytes(
     assert killer.kills >= 20
 
 
-def test_a_killed_experiment_resumes(clone: Repository, tmp_path: Path) -> None:
+def test_killed_experiment_resumes(clone: Repository, tmp_path: Path) -> None:
     command = ("dvc", "exp", "run", "--name", "long", "-S", f"epochs={EPOCHS}", "train@simple_cnn")
     killer = Killer(clone, tmp_path / "log")
     killer.run(
-        killer.written("models/checkpoints/simple_cnn/epoch-000003.npz"), 0, kill_all, command
+        killer.being_written("models/checkpoints/simple_cnn/epoch-000003.npz"), 0, kill_all, command
     )
-    # While it trains, `dvc exp show` reads this.
+    # What `dvc exp show` reads during training.
     live = json.loads((clone.path / "metrics/curves/simple_cnn/metrics.json").read_text())
     assert live["step"] >= 3
     assert 0 <= live["simple_cnn"]["val_accuracy"] <= 1
@@ -174,14 +177,14 @@ def test_a_killed_experiment_resumes(clone: Repository, tmp_path: Path) -> None:
 
 
 def start_training(repository: Repository, log: Path, epoch: int) -> subprocess.Popen[bytes]:
-    """Start a long `dvc repro` of the training and wait until that epoch has begun."""
-    repository.set_params(epochs=EPOCHS)
+    """Start a long `dvc repro` of a train stage and wait until that epoch has begun."""
+    repository.set_params(f"epochs={EPOCHS}")
     dvc = repository.start(*TRAIN_ALONE, log=log)
     wait_until(lambda: f"Epoch {epoch}/" in log.read_text(), dvc, log)
     return dvc
 
 
-def test_of_two_repros_of_one_stage_the_second_says_who_holds_it(
+def test_second_repro_of_a_stage_names_the_process_of_the_first(
     clone: Repository, tmp_path: Path
 ) -> None:
     first = start_training(clone, tmp_path / "log", epoch=1)
@@ -193,7 +196,7 @@ def test_of_two_repros_of_one_stage_the_second_says_who_holds_it(
     assert "train@simple_cnn" not in clone.changed_stages()
 
 
-def test_a_training_whose_dvc_was_killed_keeps_the_next_one_out(
+def test_training_whose_dvc_was_killed_keeps_its_stage_locked(
     clone: Repository, tmp_path: Path
 ) -> None:
     dvc = start_training(clone, tmp_path / "log", epoch=3)
@@ -202,10 +205,10 @@ def test_a_training_whose_dvc_was_killed_keeps_the_next_one_out(
     dvc.wait()
     second = clone.run(*TRAIN_ALONE)
     assert second.returncode != 0
-    assert f"error: train@simple_cnn: process {stage.pid} is at it already" in second.stderr
+    assert f"error: train@simple_cnn: already running (pid {stage.pid})" in second.stderr
     assert "Traceback" not in second.stderr
 
-    stage.terminate()  # what the line says to do
+    stage.terminate()  # as the message says
     psutil.wait_procs([stage], timeout=60)
     assert "resuming simple_cnn after epoch" in clone.check(*TRAIN_ALONE)
     assert "train@simple_cnn" not in clone.changed_stages()

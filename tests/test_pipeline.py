@@ -1,33 +1,67 @@
-"""What DVC does with the pipeline: the real `dvc` on a small trained repository."""
+"""What DVC reruns after which change, in a small trained repository."""
 
 import json
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
+import yaml
 
-from tests.conftest import Repository
+from tests.faults import replace
+from tests.repository import MODELS, ROOT, Repository
 
-MODELS = ["simple_cnn", "complex_cnn", "resnet50_scratch", "resnet50_finetune", "fast94"]
-TRAININGS = {f"train@{model}" for model in MODELS}
+TRAIN_STAGES = {f"train@{model}" for model in MODELS}
+EVALUATE_STAGES = {f"evaluate@{model}" for model in MODELS}
+LINEAR_MODEL = """import keras
 
 
-def test_repro_leaves_every_result_and_a_clean_status(trained: Repository) -> None:
+def build(*, width: int) -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(width),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+"""
+
+
+def edit(*files: Path) -> None:
+    """Change Python files without changing what they do."""
+    for file in files:
+        file.write_text(file.read_text() + "\n# changed\n")
+
+
+def plot_page(repository: Repository, *command: str) -> tuple[str, dict[str, list[dict[str, Any]]]]:
+    """The page of a `dvc plots` command, and the rows of each of its plots by title."""
+    repository.check("dvc", "plots", *command, "--out", "plots")
+    page = (repository.path / "plots/index.html").read_text()
+    rows = {}
+    for spec in re.findall(r"var spec = (\{.*\});", page):  # of Vega-Lite
+        plot = json.loads(spec)
+        title = plot["title"] if isinstance(plot["title"], str) else plot["title"]["text"]
+        rows[title] = plot["data"]["values"]
+    return page, rows
+
+
+def test_repro_writes_all_results_and_leaves_git_clean(trained: Repository) -> None:
     for model in MODELS:
         assert (trained.path / f"models/{model}.keras").is_file()
         assert trained.epochs_recorded(model) == 1
         assert (trained.path / f"data/evaluations/{model}/probabilities.npy").is_file()
-    for picture in ["comparison", "accuracy_by_minutes", "learning_curves", "confusion_matrices"]:
-        content = (trained.path / f"metrics/{picture}.png").read_bytes()
+    for chart in ["comparison", "accuracy_by_minutes", "learning_curves", "confusion_matrices"]:
+        content = (trained.path / f"metrics/{chart}.png").read_bytes()
         assert content.startswith(b"\x89PNG")
     assert trained.check("git", "status", "--porcelain") == ""
     assert not (trained.path / "models/checkpoints/simple_cnn").exists()
     assert not list(trained.path.glob("**/.partial-*"))
 
 
-def test_the_sample_says_loudly_that_nothing_is_real(trained: Repository) -> None:
-    output = trained.first_run  # type: ignore[attr-defined]
+def test_repro_on_the_sample_says_that_nothing_is_real(first_run: tuple[Repository, str]) -> None:
+    _, output = first_run
     assert "NOTICE: dataset: sample, generated images" in output
     assert "RANDOM WEIGHTS" in output
 
@@ -36,7 +70,7 @@ def test_second_repro_runs_no_stage(clone: Repository) -> None:
     assert clone.stages_run("repro") == []
 
 
-def test_dropout_reruns_only_that_model(clone: Repository) -> None:
+def test_changing_dropout_reruns_only_that_model(clone: Repository) -> None:
     ran = clone.stages_run("exp", "run", "--set-param", "models.simple_cnn.dropout=0.3")
     assert ran == ["train@simple_cnn", "evaluate@simple_cnn", "compare"]
 
@@ -44,7 +78,7 @@ def test_dropout_reruns_only_that_model(clone: Repository) -> None:
     assert "simple_cnn.accuracy" in shown
     assert "0.3" in shown
 
-    # The experiment's results stay in the workspace; on a branch they compare with main's.
+    # The experiment's results stay in the workspace; committed to a branch, DVC compares them.
     clone.check("git", "checkout", "--quiet", "-b", "less-dropout")
     clone.check("git", "commit", "--quiet", "--all", "--message", "less dropout")
     changes = json.loads(clone.check("dvc", "metrics", "diff", "main", "--all", "--json"))
@@ -55,44 +89,86 @@ def test_dropout_reruns_only_that_model(clone: Repository) -> None:
     assert changes["metrics/complex_cnn.json"]["complex_cnn.loss"]["diff"] == 0
     params = json.loads(clone.check("dvc", "params", "diff", "main", "--json"))
     assert params["params.yaml"]["models.simple_cnn.dropout"]["new"] == 0.3
-    for command in (["show"], ["diff", "main"]):
-        clone.check("dvc", "plots", *command, "--out", "plots")
-        page = (clone.path / "plots/index.html").read_text()
-        for text in ["Accuracy by epoch", "Loss by epoch", "comparison.png"]:
-            assert text in page
+    for command, revisions in (
+        (["show"], {"workspace"}),
+        (["diff", "main"], {"main", "workspace"}),
+    ):
+        page, rows = plot_page(clone, *command)
+        assert {row["rev"] for row in rows["loss by epoch"]} == revisions
+        assert "comparison.png" in page
         for model in MODELS:
-            assert f"{model}: what is taken for what" in page
-            assert f"{model}: accuracy by class" in page
+            assert {f"{model}: confusion matrix", f"{model}: accuracy by class"} <= set(rows)
             assert f"{model}/plots/metrics/val_loss.tsv" in page
 
 
+def test_learning_curves_are_plotted_for_all_models_without_naming_any(clone: Repository) -> None:
+    top_level_plots = yaml.safe_load((clone.path / "dvc.yaml").read_text())["plots"]
+    assert not any(model in yaml.safe_dump(top_level_plots) for model in MODELS)
+    _, rows = plot_page(clone, "show")
+    for quantity in ("accuracy", "loss"):
+        curves = rows[f"{quantity} by epoch"]
+        assert [(row["model"], row["split"], row["epoch"]) for row in curves] == [
+            (model, split, "1") for model in MODELS for split in ("training", "validation")
+        ]
+        assert all(float(row[quantity]) >= 0 for row in curves)
+
+
 @pytest.mark.parametrize("model", MODELS)
-def test_an_architectures_file_concerns_only_its_model(clone: Repository, model: str) -> None:
-    file = clone.path / f"stages/architectures/{model}.py"
-    file.write_text(file.read_text() + "\n# changed\n")
+def test_editing_an_architecture_concerns_only_its_model(clone: Repository, model: str) -> None:
+    edit(clone.path / f"stages/architectures/{model}.py")
     assert clone.changed_stages() == {f"train@{model}"}
 
 
-def test_chart_code_reruns_compare_alone(clone: Repository) -> None:
-    file = clone.path / "stages/support/charts.py"
-    file.write_text(file.read_text().replace("Accuracy on the test pictures", "Another title"))
+def test_editing_the_class_names_concerns_evaluations_and_comparison(clone: Repository) -> None:
+    edit(clone.path / "stages/dataset/classes.py")
+    assert clone.changed_stages() >= {*EVALUATE_STAGES, "compare"}
+
+
+def test_editing_statistics_concerns_evaluations_and_comparison_alone(clone: Repository) -> None:
+    edit(clone.path / "stages/reporting/statistics.py")
+    assert clone.changed_stages() == {*EVALUATE_STAGES, "compare"}
+
+
+def test_editing_other_reporting_code_concerns_the_comparison_alone(clone: Repository) -> None:
+    files = set((clone.path / "stages/reporting").glob("*.py"))
+    edit(*files - {clone.path / "stages/reporting/statistics.py"})
+    assert clone.changed_stages() == {"compare"}
+
+
+@pytest.mark.parametrize("folder", ["common", "tools"])
+def test_editing_code_that_decides_no_result_concerns_no_stage(
+    clone: Repository, folder: str
+) -> None:
+    edit(*(clone.path / "stages" / folder).glob("*.py"))
+    assert clone.changed_stages() == set()
+
+
+def test_bytecode_of_stages_concerns_no_stage(clone: Repository) -> None:
+    for folder in ("dataset", "reporting", "sources", "training"):
+        bytecode = clone.path / f"stages/{folder}/__pycache__/other.pyc"
+        bytecode.parent.mkdir(exist_ok=True)
+        bytecode.write_bytes(b"other")
+    assert clone.changed_stages() == set()
+
+
+def test_changing_a_chart_reruns_only_the_comparison(clone: Repository) -> None:
+    file = clone.path / "stages/reporting/charts.py"
+    file.write_text(file.read_text().replace("Test accuracy with 95 %", "Other title"))
     before = (clone.path / "metrics/comparison.png").read_bytes()
     assert clone.stages_run("repro") == ["compare"]
     assert (clone.path / "metrics/comparison.png").read_bytes() != before
 
 
-def test_other_pretrained_weights_concern_only_the_finetuned_model(clone: Repository) -> None:
+def test_other_pretrained_weights_concern_only_the_pretrained_model(clone: Repository) -> None:
     file = clone.path / "data/weights/imagenet/resnet50_notop.weights.h5"
-    content = file.read_bytes()
-    file.unlink()
-    file.write_bytes(content + b"other")
+    replace(file, file.read_bytes() + b"other")
     assert clone.changed_stages() == {"fetch_weights", "train@resnet50_finetune"}
 
 
-def test_epochs_concern_the_trainings_and_nothing_before(clone: Repository) -> None:
-    clone.set_params(epochs=30)
-    assert clone.changed_stages() == {*TRAININGS, "compare"}
-    clone.set_params(epochs=1, models__simple_cnn__epochs=2)
+def test_changing_epochs_reruns_training_and_nothing_before_it(clone: Repository) -> None:
+    clone.set_params("epochs=30")
+    assert clone.changed_stages() == {*TRAIN_STAGES, "compare"}
+    clone.set_params("epochs=1", "models.simple_cnn.epochs=2")
     assert clone.changed_stages() == {"train@simple_cnn", "compare"}
     assert clone.stages_run("repro", "evaluate@simple_cnn") == [
         "train@simple_cnn",
@@ -101,68 +177,37 @@ def test_epochs_concern_the_trainings_and_nothing_before(clone: Repository) -> N
     assert clone.epochs_recorded("simple_cnn") == 2
 
 
-def test_queued_seeds_run_one_after_the_other_and_tell_their_spread(clone: Repository) -> None:
-    metrics = json.loads((clone.path / "metrics/simple_cnn.json").read_text())
-    found = {0: metrics["simple_cnn"]["accuracy"]}
-    clone.check("dvc", "exp", "run", "--queue", "-S", "seed=1,2", "evaluate@simple_cnn")
-    assert clone.check("dvc", "queue", "status").count("Queued") == 2
-    clone.check("dvc", "exp", "run", "--run-all", "--jobs", "1")
-    for baseline in json.loads(clone.check("dvc", "exp", "show", "--json")):
-        for experiment in baseline["experiments"] or []:
-            data = experiment["revs"][0]["data"]
-            seed = data["params"]["params.yaml"]["data"]["seed"]
-            metrics = data["metrics"]["metrics/simple_cnn.json"]["data"]
-            found[seed] = metrics["simple_cnn"]["accuracy"]
-    assert set(found) == {0, 1, 2}
-
-    dropout = ("-S", "models.simple_cnn.dropout=0.1", "-S", "epochs=2")
-    clone.check("dvc", "exp", "run", *dropout, "evaluate@simple_cnn")
-    printed = clone.check(sys.executable, "-m", "stages.seeds").splitlines()[2:]
-    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in printed]
-    accuracies = list(found.values())
-    assert table[0] == [
-        "simple_cnn",
-        "epochs 1, dropout 0.5",
-        "0, 1, 2",
-        f"{np.mean(accuracies):.2%}",
-        f"{np.std(accuracies, ddof=1):.2%}",
-        f"{min(accuracies):.2%} to {max(accuracies):.2%}",
-    ]
-    assert table[1][:3] == ["simple_cnn", "epochs 2, dropout 0.1", "0"]
-    # No other model was trained again, so of those there is one each.
-    assert [row[:3] for row in table[2:]] == [[model, "", "0"] for model in MODELS[1:]]
-
-
-def test_without_results_seeds_says_what_to_do(clone: Repository) -> None:
-    clone.check("git", "rm", "--quiet", "-r", "--cached", "metrics")
-    clone.check("git", "commit", "--quiet", "--message", "no results")
-    result = clone.run(sys.executable, "-m", "stages.seeds")
-    assert result.returncode == 1
-    assert result.stderr.startswith("error: this commit has no results yet; commit")
-    assert result.stderr.count("\n") == 1
-
-
-def test_two_trainings_started_at_once_both_finish(clone: Repository, tmp_path: Path) -> None:
+def test_two_models_can_be_trained_at_the_same_time(clone: Repository, tmp_path: Path) -> None:
     # Without --single-item DVC 3.67 also locks the unchanged stages before these, and the second
     # command ends with "is busy" (https://github.com/treeverse/dvc/issues/11054).
-    clone.set_params(models__simple_cnn__dropout=0.4, models__complex_cnn__dropout=0.4)
+    clone.set_params("models.simple_cnn.dropout=0.4", "models.complex_cnn.dropout=0.4")
     running = {
         model: clone.start("dvc", "repro", "--single-item", f"train@{model}", log=tmp_path / model)
         for model in ("simple_cnn", "complex_cnn")
     }
     for model, process in running.items():
         assert process.wait(timeout=300) == 0, (tmp_path / model).read_text()
-    assert clone.changed_stages().isdisjoint(TRAININGS)
+    assert clone.changed_stages().isdisjoint(TRAIN_STAGES)
 
 
-def test_another_model_is_one_file_and_one_entry(clone: Repository) -> None:
-    (clone.path / "stages/architectures/linear.py").write_text(
-        "import keras\n\n\n"
-        "def build(*, width: int) -> keras.Model:\n"
-        "    return keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(),\n"
-        "        keras.layers.Dense(width), keras.layers.Dense(10, activation='softmax')])\n"
-    )
-    clone.set_params(models__linear={"weights": "random", "learning_rate": 0.01, "width": 4})
+def test_new_model_needs_only_a_file_and_an_entry(clone: Repository) -> None:
+    (clone.path / "stages/architectures/linear.py").write_text(LINEAR_MODEL)
+    clone.set_params("models.linear={weights: random, learning_rate: 0.01, width: 4}")
     assert clone.stages_run("repro") == ["train@linear", "evaluate@linear", "compare"]
     assert "| linear " in (clone.path / "metrics/report.md").read_text()
     assert "metrics/linear.json" in clone.check("dvc", "metrics", "show")
+    page, rows = plot_page(clone, "show")
+    assert {row["model"] for row in rows["accuracy by epoch"]} == {*MODELS, "linear"}
+    assert "linear: confusion matrix" in rows
+    assert "linear/plots/metrics/val_loss.tsv" in page
+
+
+def test_stages_that_compute_nothing_do_not_import_tensorflow() -> None:
+    script = (
+        "import sys\n"
+        "from stages import compare, fetch, fetch_weights, preprocess\n"
+        "assert 'keras' not in sys.modules\n"
+        "import keras\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    Repository(ROOT).check(sys.executable, "-c", script, KERAS_BACKEND="numpy")

@@ -1,142 +1,158 @@
-"""Training: the same bytes each time, whatever interrupts it; evaluation: Keras' own numbers."""
+"""Training: equal bytes each time, also after interruptions, and batch normalization frozen."""
 
-import csv
 import json
 import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
-import yaml
-
-from stages.support.archive import CLASSES
-from tests.conftest import Repository, training_results, wait_until
+from tests.repository import (
+    Repository,
+    copy_project,
+    run_keras_script,
+    training_results,
+    wait_until,
+)
 
 TRAIN = [sys.executable, "-m", "stages.train", "simple_cnn"]
 RESULTS = training_results("simple_cnn")
+CHECKPOINTS = "models/checkpoints/simple_cnn"
+# Every training parameter has an effect.
+TRAINING_PARAMS = {
+    "optimizer": "sgd",
+    "learning_rate": 0.02,
+    "weight_decay": 0.01,
+    "bias_lr_multiplier": 4.0,
+    "lr_schedule": "cosine",
+    "warmup_fraction": 0.3,
+    "label_smoothing": 0.1,
+    "ema_decay": 0.5,
+    "flip": "alternating",
+    "translate": 3,
+    "frozen_batch_norm_epochs": 3,
+    "tta_views": 6,
+}
+NORMALIZED_NETWORK = """import keras
+from keras import layers
 
 
-def test_a_killed_training_resumes_to_the_same_bytes(clone: Repository, tmp_path: Path) -> None:
-    clone.set_params(epochs=6)
-    clone.check(*TRAIN)
-    uninterrupted = clone.digests(RESULTS)
+def build() -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            layers.Conv2D(4, 3, strides=4),
+            layers.BatchNormalization(),
+            layers.Activation("relu"),
+            layers.Flatten(),
+            layers.Dropout(0.2),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+"""
+MOVED_VARIABLES = """
+import json, keras
+model = keras.models.load_model("models/simple_cnn.keras")
+convolution, normalization = model.layers[:2]
+variables = {
+    "moving mean": normalization.moving_mean,
+    "offset": normalization.beta,
+    "bias": convolution.bias,
+}
+print(json.dumps({name: float(abs(x.numpy()).max()) for name, x in variables.items()}))
+"""
 
-    checkpoints = clone.path / "models/checkpoints/simple_cnn"
-    process = clone.start(*TRAIN, log=tmp_path / "log")
-    wait_until((checkpoints / "epoch-000002.npz").exists, process, tmp_path / "log")
+
+def kill_after_epoch(repository: Repository, epoch: int, log: Path) -> None:
+    """Start training and kill it once the checkpoint of an epoch exists."""
+    process = repository.start(*TRAIN, log=log)
+    checkpoint = repository.path / CHECKPOINTS / f"epoch-{epoch:06d}.npz"
+    wait_until(checkpoint.exists, process, log)
     process.kill()
     process.wait()
 
-    # The newest checkpoint is damaged too: the one before it serves.
-    newest = sorted(checkpoints.glob("epoch-*.npz"))[-1]
+
+def test_killed_training_resumes_to_the_same_bytes(clone: Repository, tmp_path: Path) -> None:
+    clone.set_params("epochs=6")
+    clone.check(*TRAIN)
+    uninterrupted = clone.digests(RESULTS)
+
+    kill_after_epoch(clone, 2, tmp_path / "log")
+    # The newest checkpoint is damaged as well, so training resumes from the one before it.
+    newest = sorted((clone.path / CHECKPOINTS).glob("epoch-*.npz"))[-1]
     newest.write_bytes(newest.read_bytes()[:-1000])
     output = clone.check(*TRAIN)
     assert "set aside damaged checkpoint" in output
     assert "resuming simple_cnn after epoch" in output
     assert clone.digests(RESULTS) == uninterrupted
-    assert not checkpoints.exists()
+    assert not (clone.path / CHECKPOINTS).exists()
 
 
-def test_forcing_a_training_changes_nothing(clone: Repository) -> None:
+def test_training_with_every_parameter_set_resumes_to_the_same_bytes(
+    clone: Repository, tmp_path: Path
+) -> None:
+    (clone.path / "stages/architectures/simple_cnn.py").write_text(NORMALIZED_NETWORK)
+    entry = json.dumps({"weights": "random", **TRAINING_PARAMS})
+    clone.set_params("epochs=8", f"models.simple_cnn={entry}")
+    clone.check(*TRAIN)
+    uninterrupted = clone.digests(RESULTS)
+
+    for epoch in (1, 5):  # while batch normalization is frozen, and after
+        kill_after_epoch(clone, epoch, tmp_path / "log")
+    assert "resuming simple_cnn after epoch" in clone.check(*TRAIN)
+    assert clone.digests(RESULTS) == uninterrupted
+
+
+def test_frozen_batch_normalization_does_not_change(clone: Repository) -> None:
+    (clone.path / "stages/architectures/simple_cnn.py").write_text(NORMALIZED_NETWORK)
+    moved = {}
+    for frozen_epochs in (2, 1):
+        clone.set_params(
+            "epochs=2",
+            "models.simple_cnn={weights: random, learning_rate: 0.1}",
+            f"models.simple_cnn.frozen_batch_norm_epochs={frozen_epochs}",
+        )
+        clone.check(*TRAIN)
+        moved[frozen_epochs] = run_keras_script(MOVED_VARIABLES, clone.path)
+    assert moved[2]["moving mean"] == moved[2]["offset"] == 0
+    assert moved[2]["bias"] > 0
+    assert min(moved[1].values()) > 0
+
+
+def test_forced_training_changes_nothing(clone: Repository) -> None:
     timing = clone.digests(["metrics/timings/simple_cnn.json"])
-    assert clone.stages_run("repro", "--force", "--single-item", "train@simple_cnn") == [
-        "train@simple_cnn"
-    ]
+    stages = clone.stages_run("repro", "--force", "--single-item", "train@simple_cnn")
+    assert stages == ["train@simple_cnn"]
     assert clone.changed_stages() == set()
     assert clone.digests(["metrics/timings/simple_cnn.json"]) == timing
 
 
-def test_a_training_needs_a_commit(clone: Repository) -> None:
+def test_training_without_a_commit_ends_in_one_line(clone: Repository) -> None:
     shutil.rmtree(clone.path / ".git")
     clone.check("git", "init", "--quiet")
     result = clone.run(*TRAIN)
     assert result.returncode == 1
-    assert result.stderr.startswith("error: metrics/curves/simple_cnn: DVCLive cannot tell the Git")
+    message = "error: metrics/curves/simple_cnn: DVCLive cannot read the Git commit: "
+    assert result.stderr.startswith(message)
     assert result.stderr.count("\n") == 1
 
 
-def test_metrics_are_those_of_keras(trained: Repository) -> None:
-    script = (
-        "import json, keras, numpy\n"
-        "model = keras.models.load_model('models/complex_cnn.keras')\n"
-        "x, y = numpy.load('data/test/x.npy'), numpy.load('data/test/y.npy')\n"
-        "print(json.dumps(model.evaluate(x, y, verbose=0)))\n"
-    )
-    loss, accuracy = json.loads(trained.check(sys.executable, "-c", script).splitlines()[-1])
-    metrics = json.loads((trained.path / "metrics/complex_cnn.json").read_text())["complex_cnn"]
-    assert abs(metrics["loss"] - loss) < 1e-6
-    assert abs(metrics["accuracy"] - accuracy) < 1e-6
-
-    labels = np.load(trained.path / "data/test/y.npy").argmax(axis=1)
-    probabilities = np.load(trained.path / "data/evaluations/complex_cnn/probabilities.npy")
-    right = probabilities.argmax(axis=1) == labels
-    assert abs(right.mean() - metrics["accuracy"]) < 1e-6
-    with (trained.path / "metrics/predictions/complex_cnn.csv").open() as file:
-        predictions = list(csv.DictReader(file))
-    assert [row["true"] == row["predicted"] for row in predictions] == right.tolist()
-    with (trained.path / "metrics/classes/complex_cnn.csv").open() as file:
-        for label, row in enumerate(csv.DictReader(file)):
-            assert row["class"] == CLASSES[label]
-            assert abs(float(row["accuracy"]) - right[labels == label].mean()) < 1e-12
-
-
-def test_prepared_arrays_are_the_notebooks(trained: Repository) -> None:
-    shapes = {}
-    for split in ("train", "validation", "test"):
-        x, y = (np.load(trained.path / f"data/{split}/{name}.npy") for name in "xy")
-        assert x.dtype == y.dtype == np.float32
-        assert x.min() >= 0
-        assert 0.5 < x.max() <= 1
-        assert (y.sum(axis=1) == 1).all()
-        assert set(np.unique(y)) == {0, 1}
-        shapes[split] = (x.shape, y.shape)
-    # 5 batches of 40 pictures, the last 10 % of which validate.
-    assert shapes["train"] == ((180, 32, 32, 3), (180, 10))
-    assert shapes["validation"] == ((20, 32, 32, 3), (20, 10))
-    assert shapes["test"] == ((40, 32, 32, 3), (40, 10))
-
-
 def test_simple_cnn_learns_the_sample(clone: Repository) -> None:
-    clone.set_params(sample__pictures_per_batch=320, epochs=2, batch_size=128)
+    clone.set_params("sample.images_per_file=320", "epochs=2", "batch_size=128")
     for command in ("fetch", "preprocess", "train simple_cnn", "evaluate simple_cnn"):
         result = clone.run(sys.executable, "-m", *f"stages.{command}".split())
         assert result.returncode == 0, result.stderr
-        assert result.stderr == ""  # nothing of TensorFlow's start
+        assert result.stderr == ""  # no start-up messages of TensorFlow
         assert result.stdout.splitlines()[-1].startswith("wrote ")
     metrics = json.loads((clone.path / "metrics/simple_cnn.json").read_text())["simple_cnn"]
     assert metrics["accuracy"] > 0.4  # chance is 0.1
     assert metrics["accuracy"] < 1
 
 
-def test_only_routine_lines_are_silenced(trained: Repository) -> None:
-    script = (
-        "import os\n"
-        "from stages.support.quietly import without_routine_lines\n"
-        "with without_routine_lines():\n"
-        "    os.write(2, b'I0 port.cc:153] oneDNN custom operations are on. You may see\\n')\n"
-        "    os.write(2, b'W0 allocator.cc: Allocation of 99 GB exceeds free memory\\n')\n"
-    )
-    result = trained.run(sys.executable, "-c", script, KERAS_BACKEND="numpy")
-    assert result.stderr == "W0 allocator.cc: Allocation of 99 GB exceeds free memory\n"
-
-
-def test_a_damaged_model_file_ends_in_one_line_and_keeps_old_metrics(clone: Repository) -> None:
-    model: Path = clone.path / "models/simple_cnn.keras"
-    content = model.read_bytes()
-    model.unlink()
-    model.write_bytes(content[: len(content) // 2])
-    metrics = (clone.path / "metrics/simple_cnn.json").read_bytes()
-    result = clone.run(sys.executable, "-m", "stages.evaluate", "simple_cnn")
+def test_invalid_entry_of_another_model_is_reported_before_training(tmp_path: Path) -> None:
+    copy_project(tmp_path)
+    repository = Repository(tmp_path)
+    repository.set_params("models.complex_cnn.dropout=1.0")
+    result = repository.run(*TRAIN)  # of simple_cnn
     assert result.returncode == 1
-    assert "error: models/simple_cnn.keras: not a readable model" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert (clone.path / "metrics/simple_cnn.json").read_bytes() == metrics
-
-
-def test_checkpoints_belong_to_the_code_that_dvc_watches(trained: Repository) -> None:
-    script = "from stages.train import code; print(*code('simple_cnn'), sep='\\n')"
-    output = trained.check(sys.executable, "-c", script)
-    files = {str(Path(trained.path, line).relative_to(trained.path)) for line in output.split()}
-    stage = yaml.safe_load((trained.path / "dvc.yaml").read_text())["stages"]["train"]["do"]
-    deps = {item.replace("${key}", "simple_cnn") for item in stage["deps"]}
-    assert files == {item for item in deps if item.startswith("stages/")}
+    message = "error: params.yaml: models.complex_cnn.dropout: 1.0: Input should be less than 1"
+    assert result.stderr.startswith(message)
+    assert result.stderr.count("\n") == 1

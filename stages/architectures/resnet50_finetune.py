@@ -1,35 +1,43 @@
 """ResNet50 (He et al. 2015, arXiv 1512.03385) pretrained on ImageNet, all layers fine-tuned."""
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import keras
 from keras import layers
+from pydantic import Field
 
-# Of ImageNet's red, green and blue in [0, 255]: https://keras.io/api/applications/resnet/
+# Mean red, green and blue of ImageNet in [0, 255]: https://keras.io/api/applications/resnet/
 MEANS = (123.68, 116.779, 103.939)
 
 
-def build(*, weights: Path, preprocessing: str, input_size: int) -> keras.Model:
+def build(
+    *,
+    weights: Path | None,
+    preprocessing: Literal["unit", "caffe"],
+    input_size: Annotated[int, Field(ge=32, le=512)],
+) -> keras.Model:
     """Map (N, 32, 32, 3) float32 in [0, 1] to (N, 10) class probabilities.
 
-    It has 23,608,202 parameters at an `input_size` of 32, to which the pictures are enlarged.
-    `weights` is the `.weights.h5` file of a ResNet50 without top. With `preprocessing` "caffe" it
-    sees pictures as those weights expect them, [0, 255] less ImageNet's means, instead of [0, 1].
+    Images are enlarged to `input_size`; at 32 pixels the network has 23,608,202 parameters.
+    `weights` is the `.weights.h5` file of a ResNet50 without top; None gives random weights. With
+    `preprocessing` "caffe" the ResNet50 gets the images that the weights were trained with, in
+    [0, 255] minus ImageNet's means; with "unit" it gets them in [0, 1].
     """
     backbone = keras.applications.ResNet50(
         include_top=False, weights=weights, input_shape=(input_size, input_size, 3)
     )
-    before: list[layers.Layer] = []
+    preprocess: list[layers.Layer] = []
     if input_size != 32:
-        before.append(layers.Resizing(input_size, input_size))
+        preprocess.append(layers.Resizing(input_size, input_size))
     if preprocessing == "caffe":
-        before.append(layers.Rescaling(255.0, offset=[-mean for mean in MEANS]))
-        # The weights want blue, green, red: turned round here instead of in every picture.
+        preprocess.append(layers.Rescaling(255.0, offset=[-mean for mean in MEANS]))
+        # The weights expect blue, green, red: flipped here once instead of in every image.
         kernel = backbone.get_layer("conv1_conv").kernel
         kernel.assign(keras.ops.flip(kernel, axis=2))
-    if before:
-        before.insert(0, keras.Input((32, 32, 3)))
+    if preprocess:
+        preprocess.insert(0, keras.Input((32, 32, 3)))
     return keras.Sequential(
-        [*before, backbone, layers.Flatten(), layers.Dense(10, activation="softmax")],
+        [*preprocess, backbone, layers.Flatten(), layers.Dense(10, activation="softmax")],
         name="resnet50_finetune",
     )

@@ -1,10 +1,13 @@
 """Simple CNN: two convolution and pooling blocks, then a softmax classifier."""
 
+from typing import Annotated
+
 import keras
 from keras import layers
+from pydantic import Field
 
 
-def build(*, dropout: float) -> keras.Model:
+def build(*, dropout: Annotated[float, Field(ge=0, lt=1)]) -> keras.Model:
     """Map (N, 32, 32, 3) float32 in [0, 1] to (N, 10) class probabilities; 42,442 parameters."""
     return keras.Sequential(
         [

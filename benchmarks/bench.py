@@ -1,0 +1,294 @@
+"""Measure time and memory of the pipeline: `make bench`.
+
+    python -m benchmarks.bench train [--models NAME ...] [--precisions PRECISION ...]
+                                     [--epochs N] [--runs N]
+    python -m benchmarks.bench memory [--images N]
+    python -m benchmarks.bench start
+    python -m benchmarks.bench operations [--models NAME ...]
+
+- `train` runs the notebook's training and the train stage in turn, as whole processes on the images
+  in data/, and prints medians and ratios.
+- `memory` measures the peak memory of preprocessing and training, on as many generated images as
+  CIFAR-10 has and on ten times as many.
+- `start` times imports and an idle `dvc repro`.
+- `operations` counts the floating-point operations of each recorded training run and compares their
+  rate to that of a matrix product.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+# Resolved, because measured processes import this file through a link.
+ROOT = Path(__file__).resolve().parent.parent
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+NOTEBOOK_MODELS = list(PARAMS["notebook_accuracy"])
+STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+PRECISIONS = ["float32", "mixed_bfloat16"]
+SLOW_IMPORTS = ["jax", "keras", "matplotlib", "numpy", "pydantic", "scipy", "tensorflow"]
+NOTEBOOK = ["-m", "benchmarks.bench", "notebook"]
+STAGE = ["-m", "stages.train"]
+Measured = tuple[float, float]  # seconds, peak memory in MB
+
+
+def measure(folder: Path, *command: str) -> Measured:
+    """Run Python in `folder` until it exits; its output goes to a log there."""
+    with (folder / "log").open("wb") as log:
+        started = time.monotonic()
+        process = subprocess.Popen([sys.executable, *command], cwd=folder, stdout=log, stderr=log)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - started
+    if status:
+        sys.exit(f"error: {command} failed:\n{(folder / 'log').read_text()[-2000:]}")
+    return seconds, usage.ru_maxrss / 1024
+
+
+def medians(runs: list[Measured]) -> Measured:
+    """The medians of seconds and of memory."""
+    seconds, memory = zip(*runs, strict=True)
+    return statistics.median(seconds), statistics.median(memory)
+
+
+def workspace(folder: Path, epochs: int, precision: str) -> None:
+    """Fill `folder` with the stages and their parameters, without data."""
+    shutil.copytree(ROOT / "stages", folder / "stages")
+    (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
+    training = {**PARAMS["training"], "precision": precision}
+    params = {**PARAMS, "epochs": epochs, "training": training}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def notebook(name: str) -> None:
+    """Train as the notebook does: all images in memory as float32, `fit` splits off validation."""
+    import keras
+
+    from stages.common import params, paths
+    from stages.dataset.splits import Split
+    from stages.sources import archive
+    from stages.training import network
+
+    settings = params.load()
+    batches = list(archive.read_batches(paths.ARCHIVE, settings.images_per_file))
+    train = [batch for batch in batches if batch[0] != archive.TEST_BATCH]
+    x = np.concatenate([images for _, images, _ in train]).astype("float32") / 255
+    y = keras.utils.to_categorical(np.concatenate([labels for _, _, labels in train]), 10)
+    del batches, train
+
+    model = network.build(name, settings, Split(paths.TRAIN))
+    model.compile(
+        keras.optimizers.Adam(settings.model(name).learning_rate),
+        loss="categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    model.fit(
+        x,
+        y,
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
+        validation_split=0.1,
+        verbose=2,
+    )
+    model.save("notebook.keras")
+
+
+def bench_train(models: list[str], epochs: int, runs: int, precisions: list[str]) -> None:
+    """Print a table of medians: the notebook's training and the stage, run in turn."""
+    if not (ROOT / "data/train").is_dir():
+        sys.exit("error: data/train: not found; run `dvc repro preprocess fetch_weights` first")
+    print(f"{epochs} epochs, {runs} runs in turn, as whole processes\n")
+    print("| model | precision | notebook, s | stage, s | ratio (each run) ", end="")
+    print("| notebook, MB | stage, MB | ratio |\n|---|---|---:|---:|---:|---:|---:|---:|")
+    for name in models:
+        measured: dict[str, list[Measured]] = {}
+        for _ in range(runs):
+            for program in ("notebook", *precisions):
+                with tempfile.TemporaryDirectory() as temporary:
+                    folder = Path(temporary)
+                    workspace(folder, epochs, "float32" if program == "notebook" else program)
+                    (folder / "data").symlink_to(ROOT / "data")
+                    command = NOTEBOOK if program == "notebook" else STAGE
+                    usage = measure(folder, *command, name)
+                measured.setdefault(program, []).append(usage)
+        notebook_seconds, notebook_memory = medians(measured["notebook"])
+        for precision in precisions:
+            seconds, memory = medians(measured[precision])
+            pairs = zip(measured["notebook"], measured[precision], strict=True)
+            ratios = ", ".join(f"{stage[0] / notebook[0]:.2f}" for notebook, stage in pairs)
+            print(
+                f"| {name} | {precision} | {notebook_seconds:.1f} | {seconds:.1f} "
+                f"| {seconds / notebook_seconds:.2f} ({ratios}) "
+                f"| {notebook_memory:.0f} | {memory:.0f} | {memory / notebook_memory:.2f} |",
+                flush=True,
+            )
+
+
+def random_batches(
+    images: int, batch: int = 10_000
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Random images and labels, in batches as large as the archive's."""
+    random = np.random.default_rng(0)
+    for start in range(0, images, batch):
+        count = min(batch, images - start)
+        pixels = random.integers(0, 256, (count, 32, 32, 3), np.uint8)
+        yield start, pixels, random.integers(0, 10, count)
+
+
+def prepare_random(images: int) -> None:
+    """Write data/ with so many random images, a tenth of them for validation."""
+    from stages.common import paths
+    from stages.preprocess import write
+
+    train = images * 9 // 10
+    write(random_batches(images), {paths.TRAIN: (0, train), paths.VALIDATION: (train, images)})
+
+
+def bench_memory(images: int) -> None:
+    """Print peak memory for that many images and ten times as many."""
+    print("| images | preprocess, MB | one epoch of simple_cnn, MB |\n|---:|---:|---:|")
+    for count in (images, 10 * images):
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            workspace(folder, 1, "float32")
+            _, prepared = measure(folder, "-m", "benchmarks.bench", "prepare", str(count))
+            _, trained = measure(folder, "-m", "stages.train", "simple_cnn")
+        print(f"| {count:,} | {prepared:.0f} | {trained:.0f} |", flush=True)
+
+
+def bench_start() -> None:
+    """Print the seconds that each stage's imports and an idle `dvc repro` take."""
+    script = (
+        "import sys\nfrom importlib import import_module\nimport_module('stages.{stage}')\n"
+        f"print(*(name for name in {SLOW_IMPORTS} if name in sys.modules))"
+    )
+    print("| what | median of 3, s | imports |\n|---|---:|---|")
+    commands: dict[str, tuple[str, ...]] = {
+        f"import stages.{stage}": ("-c", script.format(stage=stage)) for stage in STAGES
+    }
+    commands["dvc repro, nothing to do"] = ("-m", "dvc", "repro", "--quiet")
+    for what, command in commands.items():
+        seconds = []
+        for _ in range(3):
+            started = time.monotonic()
+            result = subprocess.run(
+                [sys.executable, *command], cwd=ROOT, check=True, capture_output=True, text=True
+            )
+            seconds.append(time.monotonic() - started)
+        print(
+            f"| {what} | {statistics.median(seconds):.1f} | {result.stdout.strip()} |", flush=True
+        )
+
+
+def matrix_product_rate(precision: str, size: int = 4096, runs: int = 5) -> float:
+    """Floating-point operations per second of a product of square matrices, a median."""
+    import tensorflow as tf
+
+    matrix = tf.cast(tf.random.normal((size, size)), precision.removeprefix("mixed_"))
+    seconds = []
+    for _ in range(runs + 1):  # the first run warms up
+        started = time.monotonic()
+        tf.linalg.matmul(matrix, matrix)[0, 0].numpy()
+        seconds.append(time.monotonic() - started)
+    return float(2 * size**3 / statistics.median(seconds[1:]))
+
+
+def count_operations(name: str) -> float:
+    """Floating-point operations per image of one training step, forward and backward.
+
+    TensorFlow's profiler counts those of convolutions and matrix products in the step's graph.
+    """
+    import tensorflow as tf
+
+    from stages.common import params, paths
+    from stages.dataset.splits import Split
+    from stages.training import network, optimizer
+
+    settings = params.load()
+    batch_size = settings.model(name).batch_size
+    model = network.build(name, settings, Split(paths.TRAIN))
+    optimizer.compile_for_training(model, settings.model(name), steps=1)
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def step(x: tf.Tensor, y: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(x, y, model(x, training=True))
+        gradients: list[tf.Tensor] = tape.gradient(loss, model.trainable_weights)
+        return gradients
+
+    shapes = (tf.TensorSpec((batch_size, 32, 32, 3)), tf.TensorSpec((batch_size, 10)))
+    profiler = tf.compat.v1.profiler
+    options = profiler.ProfileOptionBuilder.float_operation()
+    graph = step.get_concrete_function(*shapes).graph
+    options |= {"output": "none", "account_type_regexes": [".*Conv2D.*", ".*MatMul.*"]}
+    counted = profiler.profile(graph, options=options)
+    return float(counted.total_float_ops / batch_size)
+
+
+def bench_operations(models: list[str]) -> None:
+    """Print operations and rates of each recorded training run."""
+    from stages.common import params, paths
+    from stages.dataset.splits import Split
+
+    os.chdir(ROOT)
+    settings, images = params.load(), Split(paths.TRAIN).count
+    matrix_rates = {precision: matrix_product_rate(precision) for precision in PRECISIONS}
+    print("| model | precision | GFLOP per image and step | PFLOP in total | minutes ", end="")
+    print("| GFLOP/s | relative to a matrix product |\n|---|---|---:|---:|---:|---:|---:|")
+    for name in models:
+        model_params = settings.model(name)
+        per_image = count_operations(name)
+        total = per_image * images * model_params.epochs
+        timing = json.loads((paths.TIMINGS / f"{name}.json").read_text())
+        seconds = timing["training_seconds"]
+        rate, matrix_rate = total / seconds, matrix_rates[model_params.precision]
+        print(
+            f"| {name} | {model_params.precision} | {per_image / 1e9:.3f} | {total / 1e15:.3f} "
+            f"| {seconds / 60:.1f} | {rate / 1e9:.0f} "
+            f"| {rate / matrix_rate:.0%} of {matrix_rate / 1e9:.0f} |",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser("train")
+    train.add_argument("--models", nargs="+", default=NOTEBOOK_MODELS[:2], choices=NOTEBOOK_MODELS)
+    train.add_argument("--epochs", type=int, default=15)
+    train.add_argument("--runs", type=int, default=3)
+    train.add_argument("--precisions", nargs="+", default=PRECISIONS, choices=PRECISIONS)
+    memory = commands.add_parser("memory")
+    memory.add_argument("--images", type=int, default=50_000)
+    commands.add_parser("start")
+    operations = commands.add_parser("operations")
+    operations.add_argument("--models", nargs="+", default=list(PARAMS["models"]))
+    # These two are the measured processes.
+    program = commands.add_parser("notebook")
+    program.add_argument("name")
+    prepare = commands.add_parser("prepare")
+    prepare.add_argument("images", type=int)
+
+    arguments = vars(parser.parse_args())
+    functions: dict[str, Callable[..., None]] = {
+        "train": bench_train,
+        "memory": bench_memory,
+        "start": bench_start,
+        "operations": bench_operations,
+        "notebook": notebook,
+        "prepare": prepare_random,
+    }
+    functions[arguments.pop("command")](**arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""What a stage prints: what it reads, and what it wrote."""
+
+import time
+
+from stages import STARTED
+
+
+def printable(text: str) -> str:
+    """Replace control characters, which a terminal would obey, and broken UTF-8 with `?`.
+
+    File names, including those inside an archive, may contain both.
+    """
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def print_inputs(*inputs: object) -> None:
+    """Print what the stage reads."""
+    print("reading", ", ".join(map(str, inputs)), flush=True)
+
+
+def print_outputs(*outputs: object) -> None:
+    """Print what the stage has written, and the seconds since it started."""
+    seconds = time.monotonic() - STARTED
+    print(f"wrote {', '.join(map(str, outputs))} in {seconds:.1f} s", flush=True)

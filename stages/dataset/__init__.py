@@ -1,0 +1,1 @@
+"""The prepared images: class names, splits on disk, batches and their augmentation."""

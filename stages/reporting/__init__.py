@@ -1,0 +1,1 @@
+"""From evaluations to statistics, tables, charts and a page."""

@@ -1,0 +1,88 @@
+"""Statistics of predictions on the test images, with their uncertainty."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import binomtest
+
+BINS = 15  # of the confidence, as in Guo et al.
+
+
+class Interval(NamedTuple):
+    """Bounds of a proportion, both in [0, 1]."""
+
+    low: float
+    high: float
+
+
+class Pair(NamedTuple):
+    """Two models on the same images: how many only one of them classifies correctly."""
+
+    only_first: int
+    only_second: int
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Images by the confidence of their prediction, in equal bins of [0, 1]; arrays (BINS,)."""
+
+    counts: np.ndarray
+    confidence: np.ndarray  # mean of each bin, 0 if it is empty
+    accuracy: np.ndarray
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """Mean distance between confidence and accuracy, weighted by the images of each bin."""
+        return float(np.average(abs(self.accuracy - self.confidence), weights=self.counts))
+
+
+def wilson_interval(successes: int, trials: int) -> Interval:
+    """The 95 % interval of a proportion (Wilson, JASA 22, 1927)."""
+    bounds = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    return Interval(float(bounds.low), float(bounds.high))
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> Pair:
+    """The exact two-sided McNemar test, given the correct predictions of each model, (N,) bool.
+
+    Under the null hypothesis, an image that only one model classifies correctly is equally likely
+    to be either's (Psychometrika 12, 1947; exact: the sign test).
+    """
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    discordant = only_first + only_second
+    p_value = binomtest(only_first, discordant).pvalue if discordant else 1.0
+    return Pair(only_first, only_second, float(p_value))
+
+
+def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> float:
+    """How often the true class is among the k most probable, given (N, 10) and (N,)."""
+    top_k = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+    return float((top_k == labels[:, None]).any(axis=1).mean())
+
+
+def reliability(probabilities: np.ndarray, labels: np.ndarray) -> Reliability:
+    """How often predictions of each confidence are correct, given (N, 10) and (N,).
+
+    Guo et al., *On Calibration of Modern Neural Networks*, 2017, https://arxiv.org/abs/1706.04599.
+    """
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
+    sums = (np.bincount(bins, values, BINS) for values in (confidence, correct))
+    mean_confidence, accuracy = (total / np.maximum(counts, 1) for total in sums)
+    return Reliability(counts, mean_confidence, accuracy)
+
+
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Count images by true class (row) and predicted class (column), given (N,) integers each."""
+    counts = np.bincount(labels * classes + predicted, minlength=classes**2)
+    return counts.reshape(classes, classes)
+
+
+def class_accuracies(matrix: np.ndarray) -> np.ndarray:
+    """The accuracy of each true class; 0 for a class without images, as in a small set."""
+    accuracies: np.ndarray = matrix.diagonal() / np.maximum(matrix.sum(axis=1), 1)
+    return accuracies

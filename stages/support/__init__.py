@@ -1,1 +1,0 @@
-"""What several stages share; nothing in here is a stage."""

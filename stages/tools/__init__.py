@@ -1,0 +1,1 @@
+"""Commands for people, outside the pipeline: `python -m stages.tools.<tool>`."""

@@ -1,0 +1,33 @@
+"""The fingerprint of a training run: equal if and only if everything that decides its result is."""
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+
+import stages
+from stages.common import paths
+from stages.common.hashing import sha256
+from stages.common.params import Params
+from stages.common.quiet_keras import keras
+from stages.dataset.splits import ROW_SHAPES
+
+PACKAGES = ["dvc", "keras", "numpy"]
+
+
+def code(name: str) -> list[Path]:
+    """The code that a training run depends on; dvc.yaml names the same files and folders."""
+    root = Path(stages.__file__).parent
+    folders = [root / "dataset", root / "training"]
+    files = [root / "__init__.py", root / "train.py", root / f"architectures/{name}.py"]
+    return [*files, *(file for folder in folders for file in sorted(folder.rglob("*.py")))]
+
+
+def fingerprint(name: str, settings: Params) -> str:
+    """SHA-256 over code, parameters, data, initial weights and software versions."""
+    model_params = settings.model(name)
+    weights = [paths.IMAGENET_WEIGHTS] if model_params.weights == "imagenet" else []
+    arrays = [folder / x for folder in (paths.TRAIN, paths.VALIDATION) for x in ROW_SHAPES]
+    checksums = [sha256(path) for path in (*code(name), *arrays, *weights)]
+    versions = [(package, version(package)) for package in (*PACKAGES, keras.backend.backend())]
+    everything = repr((checksums, versions, settings.seed, model_params))
+    return hashlib.sha256(everything.encode()).hexdigest()

@@ -1,0 +1,97 @@
+"""Optimizer and loss, as params.yaml describes them."""
+
+from typing import Any
+
+from stages.common.params import ModelParams
+from stages.common.quiet_keras import keras
+
+BIASES = ("bias", "beta")  # Keras' names of the offsets of layers and of batch normalization
+IMAGES_PER_EXECUTION = 1024  # between two returns to Python, which handles Ctrl-C
+
+
+def learning_rate(
+    settings: ModelParams, steps: int
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate of a training run of so many steps: a constant, or a schedule.
+
+    It rises from 0 in the first `warmup_fraction` of the steps, then is constant or decays to 0
+    along a cosine.
+    """
+    warmup_steps = round(settings.warmup_fraction * steps)
+    if settings.lr_schedule == "constant" and not warmup_steps:
+        return settings.learning_rate
+    return keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup_steps else settings.learning_rate,
+        decay_steps=max(steps - warmup_steps, 1),
+        alpha=1.0 if settings.lr_schedule == "constant" else 0.0,
+        warmup_target=settings.learning_rate if warmup_steps else None,
+        warmup_steps=warmup_steps,
+    )
+
+
+def with_bias_lr_multiplier(
+    base: type[keras.optimizers.Optimizer], multiplier: float
+) -> type[keras.optimizers.Optimizer]:
+    """The optimizer with another learning rate for biases, which Keras has no option for."""
+
+    class WithBiasLearningRate(base):
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            # On TensorFlow, `variable` is not Keras' variable and has another name.
+            name = self._trainable_variables[self._get_variable_index(variable)].name
+            rate = learning_rate * multiplier if name in BIASES else learning_rate
+            super().update_step(gradient, variable, rate)
+
+    return WithBiasLearningRate
+
+
+def new_optimizer(
+    settings: ModelParams, steps: int, bias_lr_multiplier: float = 1.0
+) -> keras.optimizers.Optimizer:
+    """The optimizer for a training run of so many steps."""
+    options: dict[str, Any] = {"learning_rate": learning_rate(settings, steps)}
+    if settings.weight_decay:
+        options["weight_decay"] = settings.weight_decay
+    if settings.ema_decay:
+        options |= {"use_ema": True, "ema_momentum": settings.ema_decay}
+    base: type[keras.optimizers.Optimizer]
+    if settings.optimizer == "adam":
+        base, options["beta_1"] = keras.optimizers.Adam, settings.momentum
+    else:
+        base, options["momentum"] = keras.optimizers.SGD, settings.momentum
+        options["nesterov"] = True
+    if bias_lr_multiplier != 1:
+        base = with_bias_lr_multiplier(base, bias_lr_multiplier)
+    return base(**options)
+
+
+def compile_for_training(model: keras.Model, settings: ModelParams, steps: int) -> None:
+    """Compile a model for a training run of so many steps, and build its optimizer's variables."""
+    optimizer = new_optimizer(settings, steps, settings.bias_lr_multiplier)
+    compile_model(model, settings, optimizer, max(1, IMAGES_PER_EXECUTION // settings.batch_size))
+    optimizer.build(model.trainable_variables)
+
+
+def compile_for_saving(model: keras.Model, settings: ModelParams, steps: int) -> None:
+    """Compile a model without the optimizer's variables, for a file a third of the size.
+
+    The optimizer's class is Keras' own, so that the file loads without this project.
+    """
+    compile_model(model, settings, new_optimizer(settings, steps))
+
+
+def compile_model(
+    model: keras.Model,
+    settings: ModelParams,
+    optimizer: keras.optimizers.Optimizer,
+    steps_per_execution: int = 1,
+) -> None:
+    """Compile a model with its loss and accuracy."""
+    smoothing = settings.label_smoothing
+    model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
+        if smoothing
+        else "categorical_crossentropy",
+        metrics=["accuracy"],
+        steps_per_execution=steps_per_execution,
+    )

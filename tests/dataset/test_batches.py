@@ -1,0 +1,77 @@
+"""The order of training images and their augmentation."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.dataset.augmentation import flip_and_shift
+from stages.dataset.batches import Batches
+from stages.dataset.splits import Split, create, write_rows
+
+COUNT = 60
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> Split:
+    """A split of noise."""
+    folder = tmp_path / "split"
+    x = np.random.default_rng(0).random((COUNT, 32, 32, 3), np.float32)
+    y = np.eye(10, dtype=np.float32)[np.arange(COUNT) % 10]
+    create(folder, COUNT)
+    write_rows(folder, 0, x, y)
+    return Split(folder)
+
+
+def images_of_epoch(batches: Batches, seed: int, epoch: int) -> np.ndarray:
+    """The images of an epoch, (N, 32, 32, 3), in the split's order."""
+    batches.shuffle(seed, epoch)
+    x = np.concatenate([batches[index][0] for index in range(len(batches))])
+    return x[np.argsort(batches.order)]
+
+
+def test_shifted_image_is_filled_with_its_reflection_and_then_mirrored() -> None:
+    image = np.arange(5 * 5, dtype=np.float32).reshape(1, 5, 5, 1)
+    padded = np.pad(image, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
+    for down in range(-2, 3):
+        for right in range(-2, 3):
+            shifted = padded[:, 2 - down : 7 - down, 2 - right : 7 - right]
+            for flip in (False, True):
+                x = flip_and_shift(image, np.array([flip]), np.array([[down, right]]))
+                assert np.array_equal(x, shifted[:, :, ::-1] if flip else shifted)
+
+
+def test_alternating_flip_mirrors_each_image_in_every_other_epoch(split: Split) -> None:
+    batches = Batches(split, 7)
+    batches.augment("alternating", 0)
+    original = split.read("x.npy", np.arange(COUNT))
+    epochs = [images_of_epoch(batches, 3, epoch) for epoch in range(4)]
+    unchanged = [(x == original).all(axis=(1, 2, 3)) for x in epochs]
+    for before, after in pairwise(unchanged):
+        assert np.array_equal(before, ~after)
+    assert 10 < unchanged[0].sum() < 50
+    assert np.array_equal(epochs[0], epochs[2])
+    assert np.array_equal(epochs[0][:, :, ::-1], epochs[1])
+
+
+def test_images_of_an_epoch_depend_on_seed_and_epoch_alone(split: Split) -> None:
+    continued, restarted = Batches(split, 7), Batches(split, 7)
+    for batches in (continued, restarted):
+        batches.augment("random", 2)
+    epochs = [images_of_epoch(continued, 3, epoch) for epoch in range(3)]
+    assert np.array_equal(images_of_epoch(restarted, 3, 2), epochs[2])
+    assert not np.array_equal(epochs[1], epochs[2])
+    assert not np.array_equal(images_of_epoch(restarted, 4, 2), epochs[2])
+
+
+def test_two_processes_read_the_halves_of_each_batch(split: Split) -> None:
+    batches = Batches(split, 7)
+    halves = [Batches(split, 7, process, 2) for process in range(2)]
+    for each in (batches, *halves):
+        each.augment("random", 2)
+        each.shuffle(3, 2)
+    for index in range(len(batches)):
+        parts = zip(*(half[index] for half in halves), strict=True)
+        for array, array_parts in zip(batches[index], parts, strict=True):
+            assert np.array_equal(array, np.concatenate(array_parts))

@@ -1,0 +1,57 @@
+"""Statistics, compared with numbers from the literature and with examples counted by hand."""
+
+import numpy as np
+import pytest
+
+from stages.reporting import statistics
+
+
+def test_wilson_interval_matches_published_examples() -> None:
+    # Newcombe, Statistics in Medicine 17, 1998, table I, method 3.
+    for successes, trials, low, high in [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ]:
+        assert statistics.wilson_interval(successes, trials) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_mcnemar_p_value_is_exact() -> None:
+    first = np.array([True] * 9 + [False] * 1 + [True] * 30 + [False] * 5)
+    second = np.array([False] * 9 + [True] * 1 + [True] * 30 + [False] * 5)
+    # Of 10 images that only one model classifies correctly, at least 9 are the same model's:
+    # 2 * (10 + 1) / 2 ** 10.
+    for pair, counts in [
+        (statistics.mcnemar(first, second), [9, 1]),
+        (statistics.mcnemar(second, first), [1, 9]),
+    ]:
+        assert [pair.only_first, pair.only_second] == counts
+        assert pair.p_value == pytest.approx(22 / 1024)
+    assert statistics.mcnemar(first, first).p_value == 1
+
+
+def test_top_k_accuracy_counts_the_most_probable_classes() -> None:
+    probabilities = np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
+    labels = np.array([0, 1, 2, 0])
+    top = [statistics.top_k_accuracy(probabilities, labels, k) for k in (1, 2, 3)]
+    assert top == [0.25, 0.75, 1]  # of equally probable classes the first one counts
+
+
+def test_calibration_error_is_the_mean_distance_between_confidence_and_accuracy() -> None:
+    confidence = np.array([0.9, 0.9, 0.9, 0.9, 0.62, 0.62])
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    labels = np.array([0, 0, 0, 1, 0, 1])  # 3 of 4 correct at 0.9, 1 of 2 at 0.62
+    reliability = statistics.reliability(probabilities, labels)
+    assert reliability.counts.sum() == 6
+    assert reliability.expected_calibration_error == pytest.approx((4 * 0.15 + 2 * 0.12) / 6)
+    certain = statistics.reliability(np.eye(2)[[0, 1]], np.array([0, 1]))
+    assert certain.expected_calibration_error == 0
+
+
+def test_confusion_matrix_counts_by_true_and_predicted_class() -> None:
+    labels, predicted = np.array([0, 0, 1, 1, 1]), np.array([0, 2, 1, 1, 0])
+    matrix = statistics.confusion_matrix(labels, predicted, 3)
+    assert matrix.tolist() == [[1, 0, 1], [1, 2, 0], [0, 0, 0]]
+    # The accuracy of a class without images is 0.
+    assert statistics.class_accuracies(matrix).tolist() == [0.5, 2 / 3, 0]

@@ -1,0 +1,293 @@
+"""Archives: what is read from valid ones, and how malicious and damaged ones are refused."""
+
+import functools
+import gzip
+import io
+import os
+import pickle
+import pickletools
+import tarfile
+import tracemalloc
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.common.errors import StageError
+from stages.common.hashing import sha256
+from stages.sources import archive
+
+IMAGES = 20
+RECONSTRUCT = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
+
+
+def batch(**changes: Any) -> dict[bytes, Any]:
+    """A valid batch, except for these changes."""
+    content = {"data": np.zeros((IMAGES, 3072), np.uint8), "labels": [0] * IMAGES}
+    return {key.encode(): value for key, value in {**content, **changes}.items()}
+
+
+def info(name: str, kind: bytes = tarfile.REGTYPE, size: int = 0) -> tarfile.TarInfo:
+    """The header of a member; links point to /etc/passwd."""
+    member = tarfile.TarInfo(name)
+    member.type, member.size = kind, size
+    if kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
+        member.linkname = "/etc/passwd"
+    return member
+
+
+def write(path: Path, members: dict[str, Any], *more: tarfile.TarInfo) -> Path:
+    """Write an archive of valid batches, except for `members`, then `more`, filled with zeros.
+
+    None as a batch's content omits it.
+    """
+    with tarfile.open(path, "w:gz") as tar:
+        for name, member in ({name: batch() for name in archive.BATCHES} | members).items():
+            if member is None:
+                continue
+            content = member if isinstance(member, bytes) else pickle.dumps(member, 3)
+            header = info(f"cifar-10-batches-py/{name}", size=len(content))
+            tar.addfile(header, io.BytesIO(content))
+        for header in more:
+            tar.addfile(header, io.BytesIO(bytes(header.size)))
+    return path
+
+
+class Call:
+    """Unpickling this calls a function, and sets the state of what it returns."""
+
+    def __init__(self, function: Any, *arguments: Any, state: object = None) -> None:
+        self.parts = (function, arguments) if state is None else (function, arguments, state)
+
+    def __reduce__(self) -> Any:
+        return self.parts
+
+
+def array(
+    shape: object = (IMAGES, 3072), code: object = "u1", content: object = bytes(IMAGES * 3072)
+) -> Call:
+    """A valid array as NumPy pickles it, except for these arguments."""
+    return Call(
+        RECONSTRUCT, np.ndarray, (0,), b"b", state=(1, shape, Call(np.dtype, code), False, content)
+    )
+
+
+INVALID_BATCHES: dict[str, tuple[Any, str]] = {
+    "missing batch": (None, "test_batch is missing"),
+    "calls os.system": (Call(os.system, "touch executed"), "which is not allowed"),
+    "calls eval": (Call(eval, "open('executed', 'w')"), "calls builtins.eval, which is not"),
+    "opens a file": (Call(io.open, "executed", "w"), "which is not allowed"),
+    "calls in a label": (batch(labels=[Call(os.mkdir, "executed")] * IMAGES), "not allowed"),
+    "calls in data": (batch(data=Call(os.mkdir, "executed")), "which is not allowed"),
+    "calls numpy.load": (batch(data=Call(np.load, "executed")), "numpy.load, which is not"),
+    "calls bytearray": (batch(data=Call(bytearray, 10**12)), "which is not allowed"),
+    "instance of another class": (batch(data=Path("executed")), "which is not allowed"),
+    "huge empty array": (batch(data=Call(np.ndarray, (10**12,))), "not a readable batch"),
+    "huge shape": (batch(data=array(shape=(10**6, 10**6))), "has shape (1000000, 1000000)"),
+    "negative shape": (batch(data=array(shape=(-20, -3072))), "has shape (-20, -3072)"),
+    "too few bytes": (batch(data=array(content=b"")), "has shape (20, 3072)"),
+    "array of objects": (batch(data=array(code="O", content=[1, 2])), "not a complete array"),
+    "array without type": (batch(data=array(code=None)), "not a uint8 array"),
+    "array without state": (
+        batch(data=Call(RECONSTRUCT, np.ndarray, (0,), b"b")),
+        "not a complete array",
+    ),
+    "not a pickle": (b"hello", "not a readable batch"),
+    "truncated pickle": (pickle.dumps(batch(), 3)[:-100], "not a readable batch"),
+    "bytes after the pickle": (pickle.dumps(batch(), 3) + b"x", "there are bytes after its end"),
+    "deep nesting": (b"\x80\x03" + b"(" * 50_000 + b"l" * 50_000 + b".", "not a dictionary"),
+    "persistent ID": (b"\x80\x03X\x01\x00\x00\x00aQ.", "not a readable batch"),
+    "huge string": (b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7f.", "not a readable batch"),
+    "empty": (b"", "not a readable batch"),
+    "list instead of dictionary": ([1, 2], "not a dictionary"),
+    "no labels": ({b"data": np.zeros((IMAGES, 3072), np.uint8)}, "not a dictionary with"),
+    "no data": ({b"labels": [0] * IMAGES}, "not a dictionary with"),
+    "row missing": (batch(data=np.zeros((IMAGES - 1, 3072), np.uint8)), "has shape (19, 3072)"),
+    "28 x 28 pixels": (batch(data=np.zeros((IMAGES, 784), np.uint8)), "has shape (20, 784)"),
+    "float data": (batch(data=np.zeros((IMAGES, 3072), np.float16)), "not a uint8 array"),
+    "list instead of array": (batch(data=[[0] * 3072] * IMAGES), "not a uint8 array"),
+    "label 10": (batch(labels=[10] * IMAGES), "integers from 0 to 9"),
+    "label -1": (batch(labels=[-1] * IMAGES), "integers from 0 to 9"),
+    "boolean label": (batch(labels=[True] * IMAGES), "integers from 0 to 9"),
+    "text as label": (batch(labels=["0"] * IMAGES), "integers from 0 to 9"),
+    "label missing": (batch(labels=[0] * (IMAGES - 1)), "not a list of 20 numbers"),
+    "array of labels": (batch(labels=np.zeros(IMAGES, np.uint8)), "not a list of 20 numbers"),
+    "too large": (b"0" * 200_000, "not a regular file of at most"),
+}
+
+
+def assert_refused(path: Path, reason: str) -> None:
+    """Reading fails with one line that names archive and reason, and writes no file."""
+    with pytest.raises(StageError) as caught:
+        list(archive.read_batches(path, IMAGES))
+    message = str(caught.value)
+    assert message.startswith(f"error: {path}: ")
+    assert reason in message
+    assert message.isprintable()
+    assert list(path.parent.iterdir()) == [path]
+    print(message)
+
+
+@pytest.mark.parametrize(("member", "reason"), INVALID_BATCHES.values(), ids=INVALID_BATCHES.keys())
+def test_invalid_batch_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, member: Any, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_refused(write(tmp_path / "archive.tar.gz", {"test_batch": member}), reason)
+
+
+INVALID_MEMBERS: dict[str, tuple[list[tarfile.TarInfo], str]] = {
+    "symbolic link": ([info("link", tarfile.SYMTYPE)], "link: not a regular file"),
+    "hard link": ([info("link", tarfile.LNKTYPE)], "link: not a regular file"),
+    "block device": ([info("disk", tarfile.BLKTYPE)], "disk: not a regular file"),
+    "character device": ([info("null", tarfile.CHRTYPE)], "null: not a regular file"),
+    "named pipe": ([info("pipe", tarfile.FIFOTYPE)], "pipe: not a regular file"),
+    "absolute path": ([info("/tmp/executed")], "/tmp/executed: points outside"),
+    "path with ..": ([info("../executed")], "../executed: points outside"),
+    "path with .. below the folder": (
+        [info("cifar-10-batches-py/../../executed")],
+        "points outside",
+    ),
+    "link instead of batch": (
+        [info("cifar-10-batches-py/test_batch", tarfile.SYMTYPE)],
+        "test_batch: not a regular file",
+    ),
+    "duplicate batch": ([info("cifar-10-batches-py/test_batch")], "occurs twice in the archive"),
+    "large additional member": (
+        [info("video", size=10**6)],
+        "video: not a regular file of at most",
+    ),
+    "many additional members": ([info(f"file{n}") for n in range(200)], "more than 100 members"),
+    "control characters": ([info("a\x1b]0;b\n\x07", tarfile.SYMTYPE)], "not a regular file"),
+}
+
+
+@pytest.mark.parametrize(
+    ("members", "reason"), INVALID_MEMBERS.values(), ids=INVALID_MEMBERS.keys()
+)
+def test_invalid_member_is_refused(
+    tmp_path: Path, members: list[tarfile.TarInfo], reason: str
+) -> None:
+    assert_refused(write(tmp_path / "archive.tar.gz", {}, *members), reason)
+
+
+@functools.cache
+def zeros(count: int) -> bytes:
+    """That many zero bytes, gzip-compressed; a part is compressed once and repeated."""
+    return gzip.compress(bytes(10**8), 1) * (count // 10**8)
+
+
+def header_only(size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """A member's header without the member's content."""
+    return info("big", kind, size).tobuf(tarfile.GNU_FORMAT)
+
+
+DAMAGED_ARCHIVES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "truncated": (lambda valid: valid[: len(valid) // 2], "not a complete gzip"),
+    "last byte missing": (lambda valid: valid[:-1], "not a complete gzip"),
+    "wrong checksum": (lambda valid: valid[:-8] + b"wrong" + valid[-3:], "not a complete gzip"),
+    "flipped bit": (
+        lambda valid: valid[:200] + bytes([valid[200] ^ 16]) + valid[201:],
+        "",  # for whatever reason
+    ),
+    "empty": (lambda _: b"", "not a complete gzip"),
+    "text": (lambda _: b"<html>not found</html>", "not a complete gzip"),
+    "compressed text": (lambda _: gzip.compress(b"hello" * 1000), "not a complete gzip"),
+    "compressed empty file": (lambda _: gzip.compress(b""), "not a complete gzip"),
+    "tar without gzip": (gzip.decompress, "not a complete gzip"),
+    "trailing bytes": (lambda valid: valid + b"x" * 100, "not a complete gzip"),
+    "trailing bytes in the tar archive": (
+        lambda valid: gzip.compress(gzip.decompress(valid) + b"x"),
+        "there are bytes after the end of the archive",
+    ),
+    "two archives in one file": (lambda valid: valid + valid, "there are bytes after the end"),
+    "damaged header": (
+        lambda valid: gzip.compress(gzip.decompress(valid).replace(b"py/test_b", b"py/tast_b")),
+        "damaged",
+    ),
+    "10 GB of zeros": (lambda _: zeros(10**10), "unpacks to more than"),
+    "10 GB of zeros after the archive": (
+        lambda valid: valid + zeros(10**10),
+        "unpacks to more than",
+    ),
+    "file of 10 GB": (lambda _: gzip.compress(header_only(10**10)), "big: not a regular file"),
+    "header of 10 GB": (
+        lambda _: gzip.compress(header_only(10**10, tarfile.XHDTYPE)) + zeros(10**10),
+        "unpacks to more than",
+    ),
+    "file name of 10 GB": (
+        lambda _: gzip.compress(header_only(10**10, tarfile.GNUTYPE_LONGNAME)) + zeros(10**10),
+        "unpacks to more than",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"), DAMAGED_ARCHIVES.values(), ids=DAMAGED_ARCHIVES.keys()
+)
+def test_damaged_archive_is_refused_within_20_mb(
+    tmp_path: Path, change: Callable[[bytes], bytes], reason: str
+) -> None:
+    path = write(tmp_path / "archive.tar.gz", {})
+    path.write_bytes(change(path.read_bytes()))
+    tracemalloc.start()
+    assert_refused(path, reason)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20e6  # whatever it unpacks to
+
+
+def test_zip_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "archive.tar.gz"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("cifar-10-batches-py/test_batch", b"")
+    assert_refused(path, "not a complete gzip-compressed tar archive")
+
+
+def as_python_2(content: bytes) -> bytes:
+    """A pickle of protocol 3 as Python 2 would have written it: all its strings are bytes."""
+    rewritten = bytearray(content.replace(b"X\x02\x00\x00\x00u1", b"U\x02u1"))
+    codes = {"PROTO": b"\x80\x02", "SHORT_BINBYTES": b"U", "BINBYTES": b"T"}
+    for opcode, _, position in pickletools.genops(bytes(rewritten)):
+        if position is not None and (code := codes.get(opcode.name)):
+            rewritten[position : position + len(code)] = code
+    return bytes(rewritten)
+
+
+@pytest.mark.parametrize("written_by", ["Python 2", "Python 3, protocol 3", "Python 3, protocol 4"])
+def test_valid_archive_is_read_whatever_wrote_it(tmp_path: Path, written_by: str) -> None:
+    # Python 2 pickled the official archive. Arrays may be stored column by column, batches may be
+    # in any order, and some tools start names with "./" and add the folder as a member.
+    data = np.random.default_rng(0).integers(0, 256, (IMAGES, 3072), np.uint8)
+    content = batch(data=np.asfortranarray(data), labels=list(range(10)) * 2)
+    pickled = pickle.dumps(content, 4 if "protocol 4" in written_by else 3)
+    if written_by == "Python 2":
+        pickled = as_python_2(pickled)
+    path = tmp_path / "archive.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.addfile(info("./cifar-10-batches-py", tarfile.DIRTYPE))
+        for name in reversed(archive.BATCHES):
+            header = info(f"./cifar-10-batches-py/{name}", size=len(pickled))
+            tar.addfile(header, io.BytesIO(pickled))
+    batches = list(archive.read_batches(path, IMAGES))
+    assert [name for name, _, _ in batches] == archive.BATCHES[::-1]
+    for _, images, labels in batches:
+        assert (images == data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)).all()
+        assert labels.tolist() == list(range(10)) * 2
+
+
+def test_provenance_names_origin_and_checksum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generated = tmp_path / "generated.tar.gz"
+    black = np.zeros((IMAGES, 32, 32, 3), np.uint8), np.zeros(IMAGES, np.uint8)
+    archive.write_batches(generated, dict.fromkeys(archive.BATCHES, black), "black images")
+    checksum = sha256(generated)
+    assert archive.provenance(generated) == {"archive": "black images", "archive_sha256": checksum}
+    without_comment = write(tmp_path / "archive.tar.gz", {})
+    assert archive.provenance(without_comment)["archive"] == "unknown"
+    monkeypatch.setattr(archive, "OFFICIAL_SHA256", checksum)
+    assert archive.provenance(generated)["archive"] == "official archive"

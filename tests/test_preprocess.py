@@ -1,0 +1,47 @@
+"""Preparing the arrays: layout and values as in the notebook, and their provenance."""
+
+import json
+
+import numpy as np
+
+from stages.common import paths
+from stages.common.hashing import sha256
+from stages.sources import archive
+from tests.repository import Repository
+
+IMAGES_PER_FILE = 40  # in the trained repository
+
+
+def test_prepared_arrays_match_the_notebook(trained: Repository) -> None:
+    batches = {
+        name: (images, labels)
+        for name, images, labels in archive.read_batches(
+            trained.path / paths.ARCHIVE, IMAGES_PER_FILE
+        )
+    }
+    images, labels = (
+        np.concatenate([batches[name][part] for name in archive.BATCHES]) for part in (0, 1)
+    )
+    # Five batches of training images, the last 10 % of which validate, and one of test images.
+    rows = {"train": slice(0, 180), "validation": slice(180, 200), "test": slice(200, 240)}
+    for split, indices in rows.items():
+        x, y = (np.load(trained.path / f"data/{split}/{name}.npy") for name in "xy")
+        count = indices.stop - indices.start
+        assert x.shape == (count, 32, 32, 3)
+        assert y.shape == (count, 10)
+        assert x.dtype == y.dtype == np.float32
+        assert x.min() >= 0
+        assert 0.5 < x.max() <= 1
+        assert np.array_equal(x, np.float32(images[indices]) / 255)
+        assert set(np.unique(y)) == {0, 1}
+        assert (y.sum(axis=1) == 1).all()
+        assert np.array_equal(y.argmax(axis=1), labels[indices])
+
+
+def test_provenance_has_origin_of_archive_and_checksums_of_arrays(trained: Repository) -> None:
+    arrays = [f"data/{split}/{x}.npy" for split in ("train", "validation", "test") for x in "xy"]
+    assert json.loads((trained.path / paths.DATA_PROVENANCE).read_text()) == {
+        "archive": "generated sample",
+        "archive_sha256": sha256(trained.path / paths.ARCHIVE),
+        "arrays_sha256": trained.digests(arrays),
+    }

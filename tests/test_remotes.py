@@ -1,0 +1,52 @@
+"""Results shared between machines through a remote, and stored once on each disk."""
+
+import subprocess
+from pathlib import Path
+
+from stages.common.hashing import sha256
+from tests.repository import Repository
+
+
+def test_machine_that_pulls_the_results_reruns_nothing(clone: Repository, tmp_path: Path) -> None:
+    clone.check("dvc", "remote", "add", "--default", "shared", str(tmp_path / "remote"))
+    clone.check("git", "commit", "--quiet", "--all", "--message", "a shared remote")
+    clone.check("dvc", "push", "--quiet")
+    hub = str(tmp_path / "hub")
+    clone.check("git", "clone", "--quiet", "--bare", ".", hub)
+    clone.check("git", "remote", "add", "origin", hub)
+
+    clone.check("git", "clone", "--quiet", hub, str(tmp_path / "other"))
+    other = Repository(tmp_path / "other")
+    assert not (other.path / "models/simple_cnn.keras").exists()
+    other.check("dvc", "pull", "--quiet")
+    assert other.changed_stages() == set()
+    assert other.stages_run("repro") == []
+    # Its own experiments return the same way.
+    other.check("git", "config", "user.name", "tests")
+    other.check("git", "config", "user.email", "tests@example.org")
+    other.check("dvc", "exp", "run", "--name", "low-dropout", "-S", "models.simple_cnn.dropout=0.1")
+    other.check("dvc", "exp", "push", "--quiet", "origin", "low-dropout")
+    clone.check("dvc", "exp", "pull", "--quiet", "origin", "low-dropout")
+    clone.check("dvc", "exp", "apply", "low-dropout")
+    assert "dropout: 0.1" in (clone.path / "params.yaml").read_text()
+    assert clone.changed_stages() == set()
+    assert clone.stages_run("repro") == []
+
+
+def test_tag_publishes_a_model(clone: Repository, tmp_path: Path) -> None:
+    clone.check("git", "tag", "--annotate", "simple-cnn@v1.0.0", "--message", "one epoch")
+    target = str(tmp_path / "model.keras")
+    clone.check("dvc", "artifacts", "get", str(clone.path), "simple-cnn", "--out", target)
+    assert sha256(Path(target)) == sha256(clone.path / "models/simple_cnn.keras")
+
+
+def test_output_is_stored_once_on_the_disk_and_write_protected(
+    trained: Repository, tmp_path: Path
+) -> None:
+    output = trained.path / "data/train/x.npy"
+    assert output.stat().st_mode & 0o222 == 0
+    # Without reflinks, which share disk blocks, the output is a hard link to the cache.
+    copy = ["cp", "--reflink=always", str(output), str(tmp_path / "copy")]
+    if subprocess.run(copy, capture_output=True).returncode != 0:
+        cached = (trained.path / ".dvc/cache/files").rglob("*")
+        assert any(path.samefile(output) for path in cached if path.is_file())

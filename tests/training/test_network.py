@@ -1,0 +1,170 @@
+"""A model's entry in params.yaml is checked against `build` in its architecture file.
+
+Importing Keras takes longer than all checks, so one process makes them for all tests.
+"""
+
+import json
+
+import pytest
+
+from tests.params_edits import edit_params, invalid_edits
+from tests.repository import copy_project, run_keras_script
+
+CNN = "models.simple_cnn"
+SCRATCH = "models.resnet50_scratch"
+SMALL = "models.small"  # the model whose architecture file a test writes
+SMALL_FILE = "stages/architectures/small.py"
+
+CHECK_ALL = """
+import json, os, sys
+os.environ.setdefault("KERAS_BACKEND", "numpy")  # faster to import
+from pathlib import Path
+from stages.common import params
+from stages.training import network
+
+messages = {}
+for case, (text, architecture) in json.loads(Path("cases.json").read_text()).items():
+    Path("params.yaml").write_text(text)
+    Path("stages/architectures/small.py").write_bytes(architecture.encode("latin-1"))
+    sys.modules.pop("stages.architectures.small", None)
+    try:
+        settings = params.load()
+        for model in settings.models:
+            network.check_arguments(model, settings)
+        messages[case] = None
+    except SystemExit as error:
+        messages[case] = str(error)
+print(json.dumps(messages))
+"""
+
+
+def build(signature: str) -> str:
+    """An architecture file whose `build` has this signature."""
+    return f"def build({signature}):\n    pass\n"
+
+
+def entry(arguments: str = "") -> str:
+    """The entry of the model `small`, with the arguments of its `build`."""
+    return f"{SMALL}={{weights: random, learning_rate: 0.1, {arguments}}}"
+
+
+INVALID_ARGUMENTS = {
+    **invalid_edits(f"{CNN}.dropout", "-0.1"),
+    **invalid_edits("models.resnet50_finetune.preprocessing", "torch"),
+    **invalid_edits("models.resnet50_finetune.input_size", "31"),
+    **invalid_edits(f"{SCRATCH}.stem_stride", "3"),
+    f"{CNN}.dropout=1.0": f"{CNN}.dropout: 1.0: ",
+    f"~{CNN}.dropout": f"{CNN}.dropout: missing",
+    f"{CNN}.droput=0.1": f"{CNN}.droput: 0.1: ",
+    f"{CNN}.images=0.1": f"{CNN}.images: 0.1: ",
+    "models.fast94.images=0.1": "models.fast94.images: 0.1: ",
+    f"{CNN}.dropout='0.5'": f"{CNN}.dropout: '0.5': ",
+    f"{CNN}.dropout=true": f"{CNN}.dropout: True: ",
+    f"{CNN}.dropout=.nan": f"{CNN}.dropout",
+    f"{CNN}.weights=imagenet": f"{CNN}.weights: 'imagenet': only 'random' is allowed; `build` in ",
+    f"{SCRATCH}.dropout=0.1": f"{SCRATCH}.dropout: 0.1: ",
+}
+# By name: an architecture file, an edit of params.yaml, and the error.
+INVALID_ARCHITECTURES = {
+    "syntax error": ("def build(:\n", entry(), f"{SMALL_FILE}: cannot be imported: SyntaxError"),
+    "not UTF-8": ("a = '\xe9'\n", entry(), f"{SMALL_FILE}: cannot be imported: SyntaxError"),
+    "zero byte": ("\0", entry(), f"{SMALL_FILE}: cannot be imported: "),
+    "failing import": ("import nothing\n", entry(), f"{SMALL_FILE}: cannot be imported: Module"),
+    "empty file": ("", entry(), f"{SMALL_FILE}: has no function `build`"),
+    "build is no function": ("build = 3\n", entry(), f"{SMALL_FILE}: has no function `build`"),
+    "missing argument": (build("*, width: int"), entry(), f"{SMALL}.width: missing"),
+    "missing argument without type": (build("*, width"), entry(), f"{SMALL}.width: missing"),
+    "unknown argument": (build(""), entry("width: 8"), f"{SMALL}.width: 8: "),
+    "text for an optional number": (
+        build("*, width: int = 8"),
+        entry("width: '8'"),
+        f"{SMALL}.width: '8': ",
+    ),
+    "fraction for a whole number": (
+        build("*, width: int"),
+        entry("width: 8.5"),
+        f"{SMALL}.width: 8.5: ",
+    ),
+    "unknown type hint": (
+        build("*, width: 'Nope'"),
+        entry("width: 8"),
+        f"{SMALL_FILE}: the type hints of `build` cannot be used: name 'Nope' is not defined",
+    ),
+    "type hint that no YAML value has": (
+        "class Width: ...\n" + build("*, width: Width"),
+        entry("width: 8"),
+        f"{SMALL_FILE}: the type hints of `build` cannot be used: Unable to generate",
+    ),
+    "unknown argument beside any others": (
+        build("**others"),
+        entry("width: 8"),
+        f"{SMALL}.width: 8: ",
+    ),
+    "type hint as text": (
+        "from __future__ import annotations\n" + build("*, width: int"),
+        entry("width: '8'"),
+        f"{SMALL}.width: '8': ",
+    ),
+}
+VALID_ARCHITECTURES = {
+    "no arguments": (build(""), entry()),
+    "positional argument": (build("width: int"), entry("width: 8")),
+    "argument": (build("*, width: int"), entry("width: 8")),
+    "optional argument": (build("*, width: int = 8"), entry()),
+    "optional argument that is set": (build("*, width: int = 8"), entry("width: 4")),
+    "argument without type": (build("*, width"), entry("width: wide")),
+    "weights": (build("*, weights"), entry().replace("random", "imagenet")),
+    "images": (build("*, images"), entry()),
+}
+
+
+@pytest.fixture(scope="module")
+def messages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
+    """The error of each case above, None if it was accepted."""
+    folder = tmp_path_factory.mktemp("project")
+    copy_project(folder)
+    params = folder / "params.yaml"
+    original = params.read_text()
+    cases = {edit: (edit, "") for edit in INVALID_ARGUMENTS}
+    for name, (architecture, edit, *_) in (INVALID_ARCHITECTURES | VALID_ARCHITECTURES).items():
+        cases[name] = (edit, architecture)
+    texts = {}
+    for name, (edit, architecture) in cases.items():
+        params.write_text(original)
+        edit_params(folder, edit)
+        texts[name] = (params.read_text(), architecture)
+    (folder / "cases.json").write_text(json.dumps(texts))
+    result: dict[str, str | None] = run_keras_script(CHECK_ALL, folder)
+    return result
+
+
+def assert_refused(message: str | None, expected: str) -> None:
+    """The message is one line with the expected text."""
+    assert message is not None
+    assert message.startswith("error: ")
+    assert expected in message
+    assert message.isprintable()
+    assert len(message) < 600
+    print(message)
+
+
+@pytest.mark.parametrize(("edit", "expected"), INVALID_ARGUMENTS.items(), ids=INVALID_ARGUMENTS)
+def test_invalid_argument_of_build_is_refused_with_its_key(
+    messages: dict[str, str | None], edit: str, expected: str
+) -> None:
+    assert_refused(messages[edit], f"error: params.yaml: {expected}")
+
+
+@pytest.mark.parametrize("case", INVALID_ARCHITECTURES)
+def test_architecture_that_does_not_fit_its_entry_is_refused(
+    messages: dict[str, str | None], case: str
+) -> None:
+    *_, expected = INVALID_ARCHITECTURES[case]
+    assert_refused(messages[case], expected)
+
+
+@pytest.mark.parametrize("case", VALID_ARCHITECTURES)
+def test_architecture_that_fits_its_entry_is_accepted(
+    messages: dict[str, str | None], case: str
+) -> None:
+    assert messages[case] is None
