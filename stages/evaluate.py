@@ -20,7 +20,7 @@ from stages.common.errors import StageError, one_line_errors
 from stages.common.hashing import sha256
 from stages.common.locks import lock_stage
 from stages.common.quiet_keras import keras
-from stages.dataset.batches import Batches
+from stages.dataset.batch_loader import BatchLoader
 from stages.dataset.classes import CLASSES
 from stages.dataset.splits import Split
 from stages.reporting import statistics
@@ -31,7 +31,7 @@ BATCH_SIZE = 250  # affects only speed and the last bit of the loss
 
 def evaluate(model: keras.Model, split: Split) -> tuple[np.ndarray, dict[str, float]]:
     """Probabilities (N, 10) float32 and metrics of a compiled model on a split."""
-    batches = Batches(split, BATCH_SIZE).as_dataset()
+    batches = BatchLoader(split, BATCH_SIZE).as_dataset()
     loss, accuracy = model.evaluate(batches, verbose=0)
     probabilities: np.ndarray = model.predict(batches, verbose=0)
     return probabilities, {"accuracy": float(accuracy), "loss": float(loss)}

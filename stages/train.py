@@ -15,7 +15,7 @@ from stages.common.console import print_inputs, print_outputs
 from stages.common.errors import StageError, one_line_errors
 from stages.common.locks import lock_stage
 from stages.common.quiet_keras import keras
-from stages.dataset.batches import Batches
+from stages.dataset.batch_loader import BatchLoader
 from stages.dataset.splits import Split
 from stages.training import (
     callbacks,
@@ -39,7 +39,7 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     for split in splits:
         distributed.check_divisible(split.count, model_params.batch_size)
     training, validation = (
-        Batches(split, model_params.batch_size, process, processes) for split in splits
+        BatchLoader(split, model_params.batch_size, process, processes) for split in splits
     )
     training.augment(model_params.flip, model_params.translate)
 

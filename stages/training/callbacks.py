@@ -4,7 +4,7 @@ import time
 
 from stages.common.errors import StageError
 from stages.common.quiet_keras import keras
-from stages.dataset.batches import Batches
+from stages.dataset.batch_loader import BatchLoader
 from stages.training.checkpoints import Checkpoints
 from stages.training.learning_curves import LearningCurves
 
@@ -12,7 +12,7 @@ from stages.training.learning_curves import LearningCurves
 class Shuffle(keras.callbacks.Callback):
     """Shuffles the training images before each epoch, given by seed and epoch alone."""
 
-    def __init__(self, batches: Batches, seed: int) -> None:
+    def __init__(self, batches: BatchLoader, seed: int) -> None:
         super().__init__()
         self.batches, self.seed = batches, seed
 

@@ -47,7 +47,7 @@ def initialize() -> tuple[int, int]:
             ) from None
     if jax.device_count() > 1:
         keras.distribution.set_distribution(
-            keras.distribution.DataParallel(auto_shard_dataset=False)  # `Batches` yields shares
+            keras.distribution.DataParallel(auto_shard_dataset=False)  # `BatchLoader` yields shares
         )
     return jax.process_index(), jax.process_count()
 

@@ -9,7 +9,7 @@ from stages.dataset.augmentation import flip_and_shift
 from stages.dataset.splits import ROW_SHAPES, Split
 
 
-class Batches(keras.utils.PyDataset):
+class BatchLoader(keras.utils.PyDataset):
     """Batches of x (batch, 32, 32, 3) and y (batch, 10), in row order until shuffled.
 
     With several processes, number `process` of `processes` reads its equal share of each batch.

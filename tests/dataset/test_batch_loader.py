@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stages.dataset.augmentation import flip_and_shift
-from stages.dataset.batches import Batches
+from stages.dataset.batch_loader import BatchLoader
 from stages.dataset.splits import Split, create, write_rows
 
 COUNT = 60
@@ -24,7 +24,7 @@ def split(tmp_path: Path) -> Split:
     return Split(folder)
 
 
-def images_of_epoch(batches: Batches, seed: int, epoch: int) -> np.ndarray:
+def images_of_epoch(batches: BatchLoader, seed: int, epoch: int) -> np.ndarray:
     """The images of an epoch, (N, 32, 32, 3), in the split's order."""
     batches.shuffle(seed, epoch)
     x = np.concatenate([batches[index][0] for index in range(len(batches))])
@@ -43,7 +43,7 @@ def test_shifted_image_is_filled_with_its_reflection_and_then_mirrored() -> None
 
 
 def test_alternating_flip_mirrors_each_image_in_every_other_epoch(split: Split) -> None:
-    batches = Batches(split, 7)
+    batches = BatchLoader(split, 7)
     batches.augment("alternating", 0)
     original = split.read("x.npy", np.arange(COUNT))
     epochs = [images_of_epoch(batches, 3, epoch) for epoch in range(4)]
@@ -56,7 +56,7 @@ def test_alternating_flip_mirrors_each_image_in_every_other_epoch(split: Split) 
 
 
 def test_images_of_an_epoch_depend_on_seed_and_epoch_alone(split: Split) -> None:
-    continued, restarted = Batches(split, 7), Batches(split, 7)
+    continued, restarted = BatchLoader(split, 7), BatchLoader(split, 7)
     for batches in (continued, restarted):
         batches.augment("random", 2)
     epochs = [images_of_epoch(continued, 3, epoch) for epoch in range(3)]
@@ -66,8 +66,8 @@ def test_images_of_an_epoch_depend_on_seed_and_epoch_alone(split: Split) -> None
 
 
 def test_two_processes_read_the_halves_of_each_batch(split: Split) -> None:
-    batches = Batches(split, 7)
-    halves = [Batches(split, 7, process, 2) for process in range(2)]
+    batches = BatchLoader(split, 7)
+    halves = [BatchLoader(split, 7, process, 2) for process in range(2)]
     for each in (batches, *halves):
         each.augment("random", 2)
         each.shuffle(3, 2)
