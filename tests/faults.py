@@ -55,9 +55,11 @@ def outputs(repository: Repository) -> dict[Path, bytes]:
     }
 
 
-def assert_one_line(result: subprocess.CompletedProcess[str], *expected: str) -> None:
+def assert_one_line(
+    result: subprocess.CompletedProcess[str], *expected: str, status: int = 1
+) -> None:
     """A stage failed with one line on standard error that contains each of these texts."""
-    assert result.returncode in (1, 255), result.stdout + result.stderr  # 255 is DVC's
+    assert result.returncode == status, result.stdout + result.stderr
     errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1, result.stderr
     assert all(text in errors[0] for text in expected), errors[0]

@@ -125,6 +125,16 @@ def test_forced_training_changes_nothing(clone: Repository) -> None:
     assert clone.digests(["metrics/timings/simple_cnn.json"]) == timing
 
 
+def test_incomplete_timing_of_the_same_model_is_replaced(clone: Repository) -> None:
+    file = clone.path / "metrics/timings/simple_cnn.json"
+    timing = json.loads(file.read_text())
+    file.write_text(json.dumps({**timing, "epoch_seconds": []}))
+    clone.check(*TRAIN)
+    replaced = json.loads(file.read_text())
+    assert replaced["model_sha256"] == timing["model_sha256"]
+    assert len(replaced["epoch_seconds"]) == 1
+
+
 def test_training_without_a_commit_ends_in_one_line(clone: Repository) -> None:
     shutil.rmtree(clone.path / ".git")
     clone.check("git", "init", "--quiet")

@@ -1,12 +1,12 @@
 """`params.yaml`, typed and checked.
 
-Only what an architecture's `build` takes is checked elsewhere, by the training, which has to import
-Keras anyway: `stages.training.network`.
+The arguments of an architecture's `build` are checked by the train stage, which imports Keras
+anyway: `stages.training.network`.
 """
 
 import reprlib
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -129,7 +129,7 @@ class Params(Strict):
         return self.models[name]
 
 
-def describe(errors: Iterable[ErrorDetails | Mapping[str, Any]], prefix: str = "") -> list[str]:
+def describe(errors: Iterable[ErrorDetails], prefix: str = "") -> list[str]:
     """Pydantic's errors as "KEY: VALUE: PROBLEM"."""
     messages = []
     for error in errors:

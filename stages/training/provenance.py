@@ -71,6 +71,15 @@ def describe(name: str, settings: Params) -> dict[str, Any]:
     }
 
 
+def is_timed(path: Path, model_sha256: str, epochs: int) -> bool:
+    """Whether a file has the timing of the model with that checksum, for every epoch."""
+    try:
+        timing = json.loads(path.read_text(encoding="utf-8"))
+        return timing["model_sha256"] == model_sha256 and len(timing["epoch_seconds"]) == epochs
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def record(name: str, settings: Params, history: History) -> None:
     """Write a training run's provenance and timing.
 
@@ -79,7 +88,7 @@ def record(name: str, settings: Params, history: History) -> None:
     provenance = describe(name, settings)
     write_json(paths.PROVENANCE / f"{name}.json", provenance)
     path, checksum = paths.TIMINGS / f"{name}.json", provenance["model_sha256"]
-    if path.is_file() and checksum in path.read_text(encoding="utf-8", errors="replace"):
+    if is_timed(path, checksum, len(history)):
         return
     seconds = [round(epoch["seconds"], 1) for epoch in history]
     timing = {"training_seconds": round(sum(seconds), 1), "epoch_seconds": seconds}

@@ -172,6 +172,7 @@ def assert_fetch_fails(
         reason,
         "CIFAR10_ARCHIVE=" if stage == "fetch" else "RESNET50_WEIGHTS=",
         "make demo",
+        status=255,  # DVC's
     )
     assert not list((clone.path / "data").rglob(".partial*"))
 
