@@ -1,6 +1,7 @@
 """`params.yaml`: whatever is invalid in it ends in one line that names the key."""
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,6 +105,9 @@ INVALID_EDITS = GENERATED_EDITS | {
     "training.epochs=3": "training.epochs: 3: ",  # belongs at the top level
     "~training": "training: missing",
     "sample.images_per_file=0": "sample.images_per_file: 0: ",
+    "training.tta_views=true": "training.tta_views: True: Input should be 1",
+    "training.tta_views=2.0": "training.tta_views: 2.0: Input should be 2",
+    f"{CNN}.tta_views=true": f"{CNN}.tta_views: True: Input should be 1",
     "models={}": "models: {}: ",
     "models=[simple_cnn]": "models: ['simple_cnn']: ",
     "models.vgg={weights: random, learning_rate: 0.1}": (
@@ -117,8 +121,8 @@ INVALID_EDITS = GENERATED_EDITS | {
     f"{CNN}.momentum=1.0": f"{CNN}.momentum: 1.0: ",
     f"{CNN}.tta_views=3": f"{CNN}.tta_views: 3: ",
     f"{CNN}.weights=mine": f"{CNN}.weights: 'mine': ",
-    "notebook_accuracy.linear=0.5": "notebook_accuracy.linear: unknown model; models are ",
-    "~models.simple_cnn": "notebook_accuracy.simple_cnn: unknown model; models are ",
+    "notebook_accuracy.linear=0.5": "notebook_accuracy: linear: unknown model; models are ",
+    "~models.simple_cnn": "notebook_accuracy: simple_cnn: unknown model; models are ",
     "notebook_accuracy.simple_cnn=1.0": "notebook_accuracy.simple_cnn: 1.0: ",
     "notebook_accuracy.unknown_key=[]": "notebook_accuracy.unknown_key",
 }
@@ -176,18 +180,38 @@ INVALID_TEXTS: dict[str, tuple[Callable[[str], str], str]] = {
     "deep nesting": (lambda _: "epochs: " + "[" * 2_000 + "]" * 2_000, "not valid YAML"),
     "Python object": (
         lambda text: text.replace("epochs: 15", "epochs: !!python/object/apply:os.getpid []"),
-        "could not determine a constructor",
+        "line 8: not valid YAML: the tag !!python/object/apply:os.getpid is not allowed",
     ),
+    "own tag": (lambda text: text.replace("epochs: 15", "epochs: !mine 15"), "the tag !mine is"),
     "infinite epochs": (lambda text: text.replace("epochs: 15", "epochs: 1e400"), "epochs: inf"),
     "infinite rate": (
         lambda text: text.replace("rate: 0.001", "rate: 1e400"),
         "learning_rate: inf",
     ),
     "rate NaN": (lambda text: text.replace("rate: 0.001", "rate: .nan"), "learning_rate: nan"),
+    "date that does not exist": (
+        lambda text: text.replace("epochs: 15", "epochs: 2026-02-30"),
+        "not valid YAML: day is out of range",
+    ),
+    "hexadecimal number without end": (
+        lambda text: text.replace("epochs: 15", f"epochs: 0x{'f' * 20_000}"),
+        "not valid YAML: Exceeds the limit",
+    ),
+    "character that does not exist": (
+        lambda text: text.replace("epochs: 15", 'epochs: "\\UFFFFFFFF"'),
+        "not valid YAML: Python int too large",
+    ),
+    "lone surrogate": (
+        lambda text: text.replace("dropout: 0.5", 'dropout: "\\ud800"'),
+        "models.simple_cnn.dropout",
+    ),
     "5,000 digits": (lambda text: text.replace("epochs: 15", f"epochs: {'9' * 5000}"), "digits"),
-    "long text": (lambda text: text.replace("epochs: 15", f"epochs: {'x' * 10**6}"), "epochs: "),
+    "long text": (lambda text: text.replace("epochs: 15", f"epochs: {'x' * 50_000}"), "epochs: "),
     "number as key": (lambda text: f"{text}1: 2\n", "Keys should be strings"),
     "list as key": (lambda text: f"{text}? [a]\n: 1\n", "Keys should be strings"),
+    "list of lists as key": (lambda text: f"{text}? [[a]]\n: 1\n", "unhashable type"),
+    "long key": (lambda text: f"{text}? {'k' * 50_000}\n: 1\n", "kkk: 1: Extra inputs"),
+    "long tag": (lambda text: f"{text}a: !{'t' * 50_000} 1\n", "the tag !ttt"),
     "another YAML version": (
         lambda text: f"%YAML 9.9\n---\n{text}",
         "incompatible YAML document",
@@ -197,11 +221,111 @@ INVALID_TEXTS: dict[str, tuple[Callable[[str], str], str]] = {
 }
 
 
+# Values that YAML's own tags turn into something else, or cannot.
+for tagged in (
+    *("!!bool maybe", "!!bool ''", "!!int ''", "!!int _", "!!int x", "!!int [1]", "!!float ''"),
+    *(
+        "!!float e",
+        "!!float 15",
+        "!!null x",
+        "!!str [a]",
+        "!!map 3",
+        "!!seq {a: 1}",
+        "!!set {a, b}",
+    ),
+    *("!!omap [a]", "!!pairs [a]", "!!binary a", "!!timestamp x", "!<tag:yaml.org,2002:int> x"),
+):
+    INVALID_TEXTS[tagged] = (
+        lambda text, value=tagged: text.replace("epochs: 15", f"epochs: {value}"),  # type: ignore[misc]
+        "line 8: not valid YAML: the tag !!",
+    )
+
+
 @pytest.mark.parametrize(("edit", "expected"), INVALID_TEXTS.values(), ids=INVALID_TEXTS)
 def test_invalid_file_is_refused(folder: Path, edit: Callable[[str], str], expected: str) -> None:
     file = folder / "params.yaml"
     file.write_text(edit(file.read_text()))
     assert_refused(expected)
+
+
+CHAINED = [*"[{!-'#\n\"", "- ", "-\n", "? ", ": ", "{a: ", "*a ", "&a ", "!!str "]
+
+
+@pytest.mark.parametrize("chained", CHAINED)
+@pytest.mark.parametrize("count", [30_000, 100_000])
+def test_chained_signs_are_refused_in_seconds(folder: Path, chained: str, count: int) -> None:
+    (folder / "params.yaml").write_text(chained * count)
+    started = time.monotonic()
+    assert_refused("params.yaml: ")
+    assert time.monotonic() - started < 30  # less than 4 s without other load
+
+
+INVALID_NAMES = {
+    "NUL": r"a\0b",
+    "lone surrogate": r"\ud800",
+    "escape code": r"\e[31m",
+    "line break": r"a\nb",
+    "right to left": r"a\u202e",
+    "another file": "../training/network",
+    "the same file": "simple_cnn/../simple_cnn",
+    "absolute path": "/etc/passwd",
+    "file name": "simple_cnn.py",
+    "empty": "",
+    "inner space": "a b",
+    "space at the end": "simple_cnn ",
+    "full-width letter": "\uff53imple_cnn",
+    "101 letters": "a" * 101,
+    "longer than a file name": "a" * 300,
+    "metrics/comparison.json": "comparison",
+    "metrics/provenance/data.json": "data",
+}
+for name in [
+    *".*?~é",
+    "..",
+    "a.b",
+    "a@b",
+    "a:b",
+    "a,b",
+    "${a}",
+    "-a",
+    "-h",
+    "1a",
+    "_a",
+    "__init__",
+]:
+    INVALID_NAMES[name] = name
+
+
+@pytest.mark.parametrize("name", INVALID_NAMES.values(), ids=INVALID_NAMES)
+def test_model_name_that_cannot_name_a_module_is_refused(folder: Path, name: str) -> None:
+    file = folder / "params.yaml"
+    entry = f'models:\n  "{name}": {{weights: random, learning_rate: 0.1}}\n'
+    file.write_text(file.read_text().replace("models:\n", entry))
+    assert_refused(
+        ": a model's name is up to 100 letters, digits and underscores, beginning with a"
+    )
+
+
+@pytest.mark.parametrize("name", ["CON", "con", "class", "None", "Simple_CNN2", "a" * 100])
+def test_model_without_architecture_file_is_refused(folder: Path, name: str) -> None:
+    file = folder / "params.yaml"
+    file.write_text(
+        file.read_text().replace("models:\n", f'models:\n  "{name}": {{weights: random}}\n')
+    )
+    assert_refused(f"models.{name}: there is no stages/architectures/{name}.py; write it, or")
+    assert_refused(f"models.{name}.learning_rate: missing")
+
+
+def test_five_problems_are_shown_and_the_others_counted(folder: Path) -> None:
+    invalid = ["dataset=x", "seed=-1", "epochs=0", "batch_size=0", "training.momentum=2.0"]
+    for edit in invalid:
+        edit_params(folder, edit)
+    for edit in invalid:
+        assert_refused(f"{edit.split('=')[0]}: ")
+    edit_params(folder, "training.translate=32")
+    edit_params(folder, f"{CNN}.flip=up")
+    with pytest.raises(StageError, match=r"training.momentum: 2.0: [^;]*; and 2 more$"):
+        params.load()
 
 
 def test_unreadable_file_is_refused(folder: Path) -> None:
