@@ -89,8 +89,7 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
 def main(name: str) -> None:
     settings = params.load()
     settings.model(name)
-    for model in settings.models:  # all of them, so that a typo shows before the first one trains
-        network.check_arguments(model, settings)
+    network.check_arguments(settings)  # of all models, so that a typo shows before the first trains
     if distributed.is_main_process():
         lock_stage(f"train@{name}")
     keep_freed_memory()

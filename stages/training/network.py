@@ -1,12 +1,14 @@
 """A model's network, built from its architecture file and its entry in params.yaml."""
 
 import inspect
+import traceback
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import ConfigDict, ValidationError, create_model
+from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from stages.common import params, paths
 from stages.common.errors import StageError
@@ -16,60 +18,100 @@ from stages.dataset.splits import Split
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 SUPPLIED = ("weights", "images")  # arguments of `build` that are not in params.yaml as such
 MAX_IMAGES = 5000  # training images given to a `build` that computes something from them
+SHAPES = [(None, 32, 32, 3), (None, 10)]  # of input and output
+
+
+def architecture_file(name: str) -> Path:
+    """The file with a model's `build`."""
+    return paths.ARCHITECTURES / f"{name}.py"
+
+
+def describe(error: BaseException, file: Path) -> str:
+    """An error raised in an architecture file as "line N: TYPE: MESSAGE"."""
+    path = str(file.absolute())
+    frames = traceback.walk_tb(error.__traceback__)
+    lines = [line for frame, line in frames if frame.f_code.co_filename == path]
+    if isinstance(error, SyntaxError) and error.filename == path:
+        lines.append(error.lineno or 1)
+    location = f"line {lines[-1]}: " if lines else ""
+    parts = traceback.format_exception_only(error)
+    message = next(part for part in parts if not part.startswith(" "))  # else it quotes the source
+    return f"{location}{message:.300}".strip()
 
 
 def import_build(name: str) -> Callable[..., keras.Model]:
     """The function `build` of an architecture file; raises `StageError` if there is none."""
-    file = paths.ARCHITECTURES / f"{name}.py"
+    file = architecture_file(name)
     try:
         module = import_module(f"stages.architectures.{name}")
-    except Exception as error:  # the file may contain any mistake
-        raise StageError(f"{file}: cannot be imported: {error!r:.200}") from None
-    build: Callable[..., keras.Model] | None = getattr(module, "build", None)
+        build: Callable[..., keras.Model] | None = getattr(module, "build", None)
+    except BaseException as error:  # the file may contain any mistake, or call sys.exit
+        raise StageError(
+            f"{file}: cannot be imported: {describe(error, file)}; correct it"
+        ) from None
     if not callable(build):
-        raise StageError(f"{file}: has no function `build`")
+        raise StageError(f"{file}: has no function `build`; write it")
     return build
 
 
-def check_arguments(name: str, settings: params.Params) -> None:
-    """Check a model's entry against the signature and type hints of its `build`.
+def argument_problems(name: str, settings: params.Params) -> list[str]:
+    """What is wrong in a model's entry by the signature and type hints of its `build`.
 
-    Raises `StageError` with key, value and what is allowed.
+    Raises `StageError` if the architecture file itself is wrong.
     """
-    file = paths.ARCHITECTURES / f"{name}.py"
-    build_network = import_build(name)
-    config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    file, build_network = architecture_file(name), import_build(name)
+    model_params = settings.model(name)
+    values = model_params.build_arguments
+    fields: dict[str, Any] = {}
     try:
         parameters = inspect.signature(build_network, eval_str=True).parameters
-        fields: dict[str, Any] = {
-            key: (
-                Any if parameter.annotation is parameter.empty else parameter.annotation,
-                ... if parameter.default is parameter.empty else parameter.default,
-            )
-            for key, parameter in parameters.items()
-            if key not in SUPPLIED and parameter.kind not in VARIADIC
-        }
+        for key, parameter in parameters.items():
+            if key in SUPPLIED or parameter.kind in VARIADIC:
+                continue
+            if key in values or parameter.default is parameter.empty:
+                hint = Any if parameter.annotation is parameter.empty else parameter.annotation
+                # By alias: pydantic allows no field with the name of one of its methods.
+                field = Annotated[hint, params.SameType], Field(alias=key)
+                fields[f"argument{len(fields)}"] = field
+        config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
         arguments = create_model("Arguments", __config__=config, **fields)
     except Exception as error:  # depends on the type hints
         raise StageError(
-            f"{file}: the type hints of `build` cannot be used: {error!s:.200}"
+            f"{file}: the type hints of `build` cannot be used: {error!s:.200}; correct them"
         ) from None
-    model_params = settings.model(name)
+    for key in parameters:
+        if key in params.ModelParams.model_fields and key not in SUPPLIED:
+            raise StageError(
+                f"{file}: `build` has an argument `{key}`, which is a training parameter; rename it"
+            )
+    problems = []
     try:
-        arguments(**model_params.build_arguments)
+        arguments(**values)
     except ValidationError as error:
-        problems = "; ".join(params.describe(error.errors(), f"models.{name}."))
-        raise StageError(f"{paths.PARAMS}: {problems}; see `build` in {file}") from None
+        problems = params.describe(error.errors(), f"models.{name}.")
     if "weights" not in parameters and model_params.weights != "random":
-        raise StageError(
-            f"{paths.PARAMS}: models.{name}.weights: {model_params.weights!r}: only 'random' is "
-            f"allowed; `build` in {file} takes no weights"
+        problems.append(
+            f"models.{name}.weights: {model_params.weights!r}: only 'random' is allowed, as "
+            "`build` takes no weights"
         )
+    return [f"{problem}; see `build` in {file}" for problem in problems]
+
+
+def check_arguments(settings: params.Params) -> None:
+    """Check every model's entry against the signature and type hints of its `build`.
+
+    Raises `StageError` with keys, values and what is allowed.
+    """
+    problems = [
+        problem for name in settings.models for problem in argument_problems(name, settings)
+    ]
+    if problems:
+        raise StageError(f"{paths.PARAMS}: {params.summarize(problems)}")
 
 
 def build(name: str, settings: params.Params, training: Split) -> keras.Model:
     """The untrained network; raises `StageError` if it cannot be built."""
-    build_network = import_build(name)
+    file, build_network = architecture_file(name), import_build(name)
     parameters = inspect.signature(build_network).parameters
     model_params = settings.model(name)
     arguments: dict[str, Any] = dict(model_params.build_arguments)
@@ -82,8 +124,17 @@ def build(name: str, settings: params.Params, training: Split) -> keras.Model:
     keras.utils.set_random_seed(settings.seed)
     try:
         model = build_network(**arguments)
-    except (OSError, ValueError) as error:
-        raise StageError(f"{name}: the network could not be built: {error!s:.300}") from None
+        shapes = [getattr(model, f"{x}_shape", None) for x in ("input", "output")]
+    except BaseException as error:  # depends on the architecture
+        raise StageError(
+            f"{name}: the network could not be built: {describe(error, file)}; see {file}"
+        ) from None
+    if not isinstance(model, keras.Model) or shapes != SHAPES:
+        raise StageError(
+            f"{file}: `build` must return a Keras model from keras.Input((32, 32, 3)) to 10 "
+            f"classes, not {type(model).__name__} with the shapes {shapes[0]} and "
+            f"{shapes[1]}; correct it"
+        )
     if model_params.precision != "float32":
         # Probabilities need float32: https://keras.io/api/mixed_precision/
         model.layers[-1].dtype_policy = keras.DTypePolicy("float32")
