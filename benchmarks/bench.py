@@ -260,7 +260,13 @@ def bench_operations(models: list[str]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__)
+    # Not that of `stages.common`: the notebook's process must not import `stages` before Keras.
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train")
     train.add_argument("--models", nargs="+", default=NOTEBOOK_MODELS[:2], choices=NOTEBOOK_MODELS)

@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from stages.common import command_line
 from tests.repository import Repository, copy_project, initialize, training_results, wait_until
 
 MODELS = ["resnet50_scratch", "fast94"]
@@ -95,4 +96,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    command_line.no_arguments("benchmarks.kill_large", __doc__)
     main()

@@ -9,7 +9,7 @@ and confusion_matrices.png.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from stages.common import params, paths
+from stages.common import command_line, params, paths
 from stages.common.atomic import atomic_write, write_csv, write_json
 from stages.common.console import print_inputs, print_outputs
 from stages.common.errors import one_line_errors
@@ -81,4 +81,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    command_line.no_arguments("stages.compare", __doc__)
     main()

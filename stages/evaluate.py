@@ -8,15 +8,14 @@ Reads models/MODEL.keras and data/test/. Writes
 - metrics/predictions/MODEL.csv and metrics/classes/MODEL.csv, for DVC's plots
 """
 
-import sys
 from importlib.metadata import version
 
 import numpy as np
 
-from stages.common import params, paths
+from stages.common import command_line, params, paths
 from stages.common.atomic import atomic_write, write_csv, write_json
 from stages.common.console import print_inputs, print_outputs
-from stages.common.errors import StageError, one_line_errors
+from stages.common.errors import one_line_errors
 from stages.common.hashing import sha256
 from stages.common.locks import lock_stage
 from stages.common.quiet_keras import keras
@@ -75,6 +74,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        raise StageError("usage: python -m stages.evaluate MODEL")
-    main(sys.argv[1])
+    main(command_line.model_name("stages.evaluate", __doc__))

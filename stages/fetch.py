@@ -9,7 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
-from stages.common import params, paths
+from stages.common import command_line, params, paths
 from stages.common.atomic import atomic_write, scratch_folder
 from stages.common.console import print_inputs, print_outputs
 from stages.common.errors import StageError, one_line_errors
@@ -79,4 +79,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    command_line.no_arguments("stages.fetch", __doc__)
     main()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.common import params, paths
+from stages.common import command_line, params, paths
 from stages.common.atomic import atomic_write, scratch_folder
 from stages.common.console import print_inputs, print_outputs
 from stages.common.errors import StageError, one_line_errors
@@ -114,4 +114,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    command_line.no_arguments("stages.fetch_weights", __doc__)
     main()

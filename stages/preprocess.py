@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.common import params, paths
+from stages.common import command_line, params, paths
 from stages.common.atomic import atomic_write, write_json
 from stages.common.console import print_inputs, print_outputs
 from stages.common.errors import StageError, one_line_errors
@@ -95,4 +95,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    command_line.no_arguments("stages.preprocess", __doc__)
     main()

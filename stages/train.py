@@ -10,9 +10,9 @@ import signal
 import sys
 from contextlib import nullcontext
 
-from stages.common import params, paths
+from stages.common import command_line, params, paths
 from stages.common.console import print_inputs, print_outputs
-from stages.common.errors import StageError, one_line_errors
+from stages.common.errors import one_line_errors
 from stages.common.locks import lock_stage
 from stages.common.quiet_keras import keras
 from stages.dataset.batch_loader import BatchLoader
@@ -99,8 +99,6 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        raise StageError("usage: python -m stages.train MODEL")
-    main(sys.argv[1])
+    main(command_line.model_name("stages.train", __doc__))
     # Exits without TensorFlow's slow shutdown, in which a signal would fail a completed run.
     os._exit(0)

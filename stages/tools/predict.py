@@ -5,7 +5,6 @@ probable classes according to each model. Files that are not images are reported
 the exit status is then 1. Writes nothing.
 """
 
-import argparse
 import json
 import sys
 import warnings
@@ -17,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from stages.common import params, paths
+from stages.common import command_line, params, paths
 from stages.common.console import printable
 from stages.common.errors import StageError, one_line_errors
 from stages.dataset.classes import CLASSES
@@ -164,7 +163,7 @@ def as_json(path: Path, predictions: Predictions) -> dict[str, Any]:
 
 @one_line_errors
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.tools.predict", description=__doc__)
+    parser = command_line.parser("stages.tools.predict", __doc__)
     parser.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
     parser.add_argument("--model", help="one model of params.yaml instead of all trained ones")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")

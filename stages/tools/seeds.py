@@ -12,7 +12,7 @@ from typing import Any
 import dvc.api
 from dvc.exceptions import DvcException
 
-from stages.common import params
+from stages.common import command_line, params
 from stages.common.errors import StageError, one_line_errors
 from stages.reporting.markdown import markdown_table
 
@@ -92,4 +92,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    command_line.no_arguments("stages.tools.seeds", __doc__)
     main()
