@@ -72,7 +72,7 @@ def test_second_repro_runs_no_stage(clone: Repository) -> None:
 
 def test_changing_dropout_reruns_only_that_model(clone: Repository) -> None:
     ran = clone.stages_run("exp", "run", "--set-param", "models.simple_cnn.dropout=0.3")
-    assert ran == ["train@simple_cnn", "evaluate@simple_cnn", "compare"]
+    assert ran == ["check_params", "train@simple_cnn", "evaluate@simple_cnn", "compare"]
 
     shown = clone.check("dvc", "exp", "show", "--csv")
     assert "simple_cnn.accuracy" in shown
@@ -116,7 +116,7 @@ def test_learning_curves_are_plotted_for_all_models_without_naming_any(clone: Re
 @pytest.mark.parametrize("model", MODELS)
 def test_editing_an_architecture_concerns_only_its_model(clone: Repository, model: str) -> None:
     edit(clone.path / f"stages/architectures/{model}.py")
-    assert clone.changed_stages() == {f"train@{model}"}
+    assert clone.changed_stages() == {"check_params", f"train@{model}"}
 
 
 def test_editing_the_class_names_concerns_evaluations_and_comparison(clone: Repository) -> None:
@@ -167,9 +167,9 @@ def test_other_pretrained_weights_concern_only_the_pretrained_model(clone: Repos
 
 def test_changing_epochs_reruns_training_and_nothing_before_it(clone: Repository) -> None:
     clone.set_params("epochs=30")
-    assert clone.changed_stages() == {*TRAIN_STAGES, "compare"}
+    assert clone.changed_stages() == {"check_params", *TRAIN_STAGES, "compare"}
     clone.set_params("epochs=1", "models.simple_cnn.epochs=2")
-    assert clone.changed_stages() == {"train@simple_cnn", "compare"}
+    assert clone.changed_stages() == {"check_params", "train@simple_cnn", "compare"}
     assert clone.stages_run("repro", "evaluate@simple_cnn") == [
         "train@simple_cnn",
         "evaluate@simple_cnn",
@@ -193,13 +193,25 @@ def test_two_models_can_be_trained_at_the_same_time(clone: Repository, tmp_path:
 def test_new_model_needs_only_a_file_and_an_entry(clone: Repository) -> None:
     (clone.path / "stages/architectures/linear.py").write_text(LINEAR_MODEL)
     clone.set_params("models.linear={weights: random, learning_rate: 0.01, width: 4}")
-    assert clone.stages_run("repro") == ["train@linear", "evaluate@linear", "compare"]
+    ran = ["check_params", "train@linear", "evaluate@linear", "compare"]
+    assert clone.stages_run("repro") == ran
     assert "| linear " in (clone.path / "metrics/report.md").read_text()
     assert "metrics/linear.json" in clone.check("dvc", "metrics", "show")
     page, rows = plot_page(clone, "show")
     assert {row["model"] for row in rows["accuracy by epoch"]} == {*MODELS, "linear"}
     assert "linear: confusion matrix" in rows
     assert "linear/plots/metrics/val_loss.tsv" in page
+
+
+def test_new_model_without_a_file_is_refused_before_any_stage(clone: Repository) -> None:
+    result = clone.run("dvc", "exp", "run", "--set-param", "+models.new.weights=random")
+    assert result.returncode != 0
+    assert re.findall(r"(?:Running stage|Stage) '([\w@]+)'", result.stdout) == ["check_params"]
+    assert (
+        "error: params.yaml: models.new: there is no stages/architectures/new.py; write it, or "
+        "correct the name; models.new.learning_rate: missing\n"
+    ) in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_stages_that_compute_nothing_do_not_import_tensorflow() -> None:

@@ -341,6 +341,7 @@ def test_unreadable_file_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     "stage",
     [
+        "check_params",
         "fetch",
         "fetch_weights",
         "preprocess",
