@@ -43,6 +43,24 @@ def write_rows(folder: Path, first: int, x: np.ndarray, y: np.ndarray) -> None:
             file.write(np.ascontiguousarray(rows, "<f4").data)
 
 
+def map_array(path: Path, row_shape: tuple[int, ...]) -> np.memmap:
+    """Memory-map an array (N, *row_shape) float32 with N > 0.
+
+    Raises `ValueError` if the file has no such array, and `OSError`.
+    """
+    try:
+        array: np.memmap = np.lib.format.open_memmap(path, mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # from a damaged header, NumPy's parser raises any of ten kinds
+        raise ValueError(f"not a readable array: {error}") from None
+    if array.dtype != np.float32 or array.shape[1:] != row_shape or len(array) == 0:
+        raise ValueError(f"is {array.dtype} {array.shape}, not float32 {('N', *row_shape)}")
+    if not array.flags.c_contiguous:
+        raise ValueError("is in Fortran order")
+    return array
+
+
 class Split:
     """A split of `count` images in `folder`, opened for reading.
 
@@ -64,15 +82,9 @@ class Split:
         """Memory-map one of the split's arrays."""
         path = self.folder / name
         try:
-            array: np.memmap = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            reason = str(error)
-        else:
-            row_shape = ROW_SHAPES[name]
-            if array.dtype == np.float32 and array.shape[1:] == row_shape and len(array) > 0:
-                return array
-            reason = f"is {array.dtype} {array.shape}, not float32 {('N', *row_shape)}"
-        raise StageError(f"{path}: {reason}; run `dvc repro --force preprocess`")
+            return map_array(path, ROW_SHAPES[name])
+        except (OSError, ValueError) as error:
+            raise StageError(f"{path}: {error}; run `dvc repro --force preprocess`") from None
 
     def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Read x (n, 32, 32, 3) and y (n, 10) of the rows at `indices` (n,); thread-safe.

@@ -1,18 +1,52 @@
 """The results of one trained model, read from what training and evaluation wrote."""
 
 import csv
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import (
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeFloat,
+    NonNegativeInt,
+    TypeAdapter,
+    ValidationError,
+)
 
 from stages.common import paths
 from stages.common.errors import StageError
+from stages.common.params import Strict, describe
 from stages.dataset.classes import CLASSES
+from stages.dataset.splits import map_array
 from stages.reporting import statistics
 
 CURVES = ["train_accuracy", "train_loss", "val_accuracy", "val_loss"]
+CURVE = TypeAdapter(Annotated[dict[str, FiniteFloat], Field(min_length=1)])
+
+
+class Evaluation(Strict):
+    """`evaluation.json`, written by the evaluate stage."""
+
+    accuracy: float = Field(ge=0, le=1)
+    loss: float = Field(ge=0)
+    parameters: NonNegativeInt
+    sha256: str  # of the model's file
+    software: dict[str, str]  # versions by package
+
+
+class Timing(Strict):
+    """What is used of a timing, written by the train stage."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model_sha256: str
+    epoch_seconds: list[NonNegativeFloat]
 
 
 @dataclass(frozen=True)
@@ -58,6 +92,12 @@ class ModelResult:
         return statistics.reliability(self.probabilities, self.labels)
 
     @cached_property
+    def tendency(self) -> str:
+        """Whether the model's mean confidence is above or below its accuracy."""
+        confident = self.probabilities.max(axis=1).mean() > self.correct.mean()
+        return "overconfident" if confident else "underconfident"
+
+    @cached_property
     def confusion_matrix(self) -> np.ndarray:
         """Number of images by (true class, predicted class), (10, 10) integers."""
         return statistics.confusion_matrix(self.labels, self.predicted, len(CLASSES))
@@ -74,11 +114,52 @@ class ModelResult:
         return wrong[order][:count]
 
 
-def read_curve(name: str, column: str) -> list[float]:
-    """One learning curve, as written by DVCLive."""
-    path = paths.CURVES / name / f"plots/metrics/{column}.tsv"
+@contextmanager
+def refuse_damage(path: Path, stage: str) -> Iterator[None]:
+    """Turn an error while reading `path`, which `stage` wrote, into a `StageError`."""
+    try:
+        yield
+    except (OSError, ValueError, csv.Error) as error:
+        problem = str(error)
+        if isinstance(error, ValidationError):
+            problem = "; ".join(describe(error.errors())[:3])
+        elif isinstance(error, OSError):
+            problem = str(error.strerror)
+        raise StageError(
+            f"{path}: {problem}; run `dvc repro --force --single-item {stage}`, then `dvc repro`"
+        ) from None
+
+
+def read_probabilities(path: Path, images: int) -> np.ndarray:
+    """The predictions for N images, (N, 10) float32; raises `ValueError` if they are none."""
+    probabilities = np.array(map_array(path, (len(CLASSES),)))
+    if len(probabilities) != images:
+        raise ValueError(f"has predictions for {len(probabilities)} images, not {images}")
+    sums = probabilities.sum(axis=1)
+    if not (probabilities >= 0).all() or not np.allclose(sums, 1, rtol=0, atol=1e-3):
+        raise ValueError("has rows that are not probabilities, which add up to 1")
+    return probabilities
+
+
+def read_curve(path: Path) -> list[float]:
+    """One learning curve, as written by DVCLive; raises `ValueError` if it is none."""
     with path.open(newline="", encoding="utf-8") as file:
-        return [float(row[column]) for row in csv.DictReader(file, delimiter="\t")]
+        rows = enumerate(csv.DictReader(file, delimiter="\t"), start=1)
+        values = {f"epoch {epoch}": row.get(path.stem) for epoch, row in rows}
+    return list(CURVE.validate_python(values).values())
+
+
+def read_curves(name: str) -> dict[str, list[float]]:
+    """The learning curves of one model, by their names in CURVES."""
+    curves: dict[str, list[float]] = {}
+    for column in CURVES:
+        path = paths.CURVES / name / f"plots/metrics/{column}.tsv"
+        with refuse_damage(path, f"train@{name}"):
+            curves[column] = read_curve(path)
+            epochs = {curve: len(values) for curve, values in curves.items()}
+            if len(set(epochs.values())) > 1:
+                raise ValueError(f"the curves have different numbers of epochs: {epochs}")
+    return curves
 
 
 def read_minutes(name: str, model_sha256: str, epochs: int) -> list[float]:
@@ -88,12 +169,12 @@ def read_minutes(name: str, model_sha256: str, epochs: int) -> list[float]:
     restored the file after another training run.
     """
     try:
-        timing = json.loads((paths.TIMINGS / f"{name}.json").read_text(encoding="utf-8"))
-        seconds = [float(value) for value in timing["epoch_seconds"]]
-        recorded = timing["model_sha256"] == model_sha256 and len(seconds) == epochs
-    except (OSError, ValueError, KeyError, TypeError):
+        timing = Timing.model_validate_json((paths.TIMINGS / f"{name}.json").read_bytes())
+    except (OSError, ValidationError):
         return []
-    return list(np.cumsum(seconds) / 60) if recorded else []
+    if timing.model_sha256 != model_sha256 or len(timing.epoch_seconds) != epochs:
+        return []
+    return list(np.cumsum(timing.epoch_seconds) / 60)
 
 
 def read(name: str, labels: np.ndarray) -> ModelResult:
@@ -102,21 +183,18 @@ def read(name: str, labels: np.ndarray) -> ModelResult:
     Raises `StageError` if they are missing, damaged or of other images.
     """
     folder = paths.EVALUATIONS / name
-    try:
-        evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-        probabilities = np.load(folder / "probabilities.npy", allow_pickle=False)
-        if probabilities.shape != (len(labels), len(CLASSES)):
-            raise ValueError(f"{folder}: probabilities {probabilities.shape}, {len(labels)} labels")
-        curves = {column: read_curve(name, column) for column in CURVES}
-        return ModelResult(
-            name=name,
-            labels=labels,
-            probabilities=probabilities,
-            curves=curves,
-            minutes=read_minutes(name, evaluation["sha256"], len(curves["val_accuracy"])),
-            **evaluation,
-        )
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        raise StageError(
-            f"the results of {name} cannot be read: {error}; run `dvc repro`"
-        ) from None
+    path = folder / "evaluation.json"
+    with refuse_damage(path, f"evaluate@{name}"):
+        evaluation = Evaluation.model_validate_json(path.read_bytes())
+    path = folder / "probabilities.npy"
+    with refuse_damage(path, f"evaluate@{name}"):
+        probabilities = read_probabilities(path, len(labels))
+    curves = read_curves(name)
+    return ModelResult(
+        name=name,
+        labels=labels,
+        probabilities=probabilities,
+        curves=curves,
+        minutes=read_minutes(name, evaluation.sha256, len(curves["val_accuracy"])),
+        **evaluation.model_dump(),
+    )
