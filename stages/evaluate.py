@@ -45,6 +45,12 @@ def main(name: str) -> None:
     model, split = model_file.load(path), Split(paths.TEST)
     model.compile(loss="categorical_crossentropy", metrics=["accuracy"])
     probabilities, metrics = evaluate(model, split)
+    if not (np.isfinite(metrics["loss"]) and np.isfinite(probabilities).all()):
+        raise StageError(
+            f"{path}: test loss ({metrics['loss']:.4g}) or predictions are not finite numbers: "
+            f"training diverged; lower models.{name}.learning_rate in {paths.PARAMS}, then run "
+            "`dvc repro`"
+        )
     labels, predicted = split.labels(), probabilities.argmax(axis=1)
     matrix = statistics.confusion_matrix(labels, predicted, len(CLASSES))
     print(f"{name}: test accuracy {metrics['accuracy']:.2%}, test loss {metrics['loss']:.4f}")

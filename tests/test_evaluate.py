@@ -2,11 +2,13 @@
 
 import csv
 import json
+import shutil
 import sys
 
 import numpy as np
 
 from stages.dataset.classes import CLASSES
+from tests.faults import assert_one_line, outputs
 from tests.repository import Repository, run_keras_script
 
 EVALUATE_WITH_KERAS = """
@@ -50,3 +52,31 @@ def test_damaged_model_file_ends_in_one_line_and_keeps_earlier_metrics(clone: Re
     assert "error: models/simple_cnn.keras: not a readable model" in result.stderr
     assert "Traceback" not in result.stderr
     assert (clone.path / "metrics/simple_cnn.json").read_bytes() == metrics
+
+
+EVALUATE_DIVERGED = """
+from stages.common.quiet_keras import keras
+from stages import evaluate
+
+model = keras.models.load_model("models/simple_cnn.keras")
+model.set_weights([weights * float("nan") for weights in model.get_weights()])
+model.save("models/simple_cnn.keras")
+evaluate.main("simple_cnn")
+"""
+
+
+def test_diverged_model_ends_in_one_line_and_keeps_earlier_metrics(clone: Repository) -> None:
+    (clone.path / "models/simple_cnn.keras").unlink()
+    shutil.copy2(clone.path / "models/complex_cnn.keras", clone.path / "models/simple_cnn.keras")
+    (clone.path / "models/simple_cnn.keras").chmod(0o644)
+    before = outputs(clone)
+    result = clone.run(sys.executable, "-c", EVALUATE_DIVERGED)
+    assert_one_line(
+        result,
+        "error: models/simple_cnn.keras: test loss (nan) or predictions are not finite numbers",
+        "lower models.simple_cnn.learning_rate in params.yaml, then run `dvc repro`",
+    )
+    after = outputs(clone)
+    assert {path for path in after if before[path] != after[path]} == {
+        clone.path / "models/simple_cnn.keras"
+    }

@@ -60,7 +60,7 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 def write_json(path: Path, content: object) -> None:
     """Write `content` as indented JSON."""
     with atomic_write(path) as partial:
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
