@@ -16,6 +16,7 @@ MODELS = Path("models")
 CHECKPOINTS = MODELS / "checkpoints"
 
 STAGE_LOCKS = Path(".dvc/tmp/stages")  # DVC keeps .dvc/tmp out of Git
+MATPLOTLIB = Path(".dvc/tmp/matplotlib")
 
 METRICS = Path("metrics")
 CURVES = METRICS / "curves"

@@ -1,38 +1,66 @@
 """The comparison's charts, drawn with Matplotlib and saved as PNG or SVG."""
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
-import matplotlib
-
-matplotlib.use("Agg")  # draws to files, without a display
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
 from stages.common.atomic import atomic_write
 from stages.dataset.classes import CLASSES
+from stages.reporting.default_matplotlib import (
+    Axes,
+    Figure,
+    LogLocator,
+    NullLocator,
+    cycler,
+    plt,
+)
 from stages.reporting.model_results import ModelResult
 from stages.reporting.statistics import BINS
 
 INK = "#0a0b0c"  # color of text and lines; the page replaces it by its own
+# Matplotlib's colors, four of them darker: each has a contrast of 3 : 1 or more, as WCAG 2.2 asks
+# of charts, with white and with the page's dark background.
+COLORS = [
+    "#1f77b4",
+    "#e06c00",
+    "#2ca02c",
+    "#d62728",
+    "#9467bd",
+    "#8c564b",
+    "#d95fb0",
+    "#7f7f7f",
+    "#8f9014",
+    "#0f99a8",
+]
+WIDTH = 6.0  # inches of a chart that stands alone; on a phone, its text would be too small in more
+
 plt.rcParams.update(
     {
         **dict.fromkeys(
             ["text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor"], INK
         ),
         **dict.fromkeys(["xtick.color", "ytick.color"], INK),
+        "axes.prop_cycle": cycler(color=COLORS),  # C0, C1, ...
         "axes.spines.top": False,
         "axes.spines.right": False,
         "figure.constrained_layout.use": True,
         "svg.fonttype": "none",  # text stays text, for search and screen readers
         "svg.hashsalt": "",  # else the IDs of its elements would be random
+        "text.parse_math": False,  # names are no formulas
     }
 )
+
+
+def columns(charts: int) -> int:
+    """How many charts to draw in a row: at most three, in rows as even as possible."""
+    rows = math.ceil(charts / 3)
+    return math.ceil(charts / rows)
 
 
 def accuracies(results: Sequence[ModelResult], notebook: Mapping[str, float]) -> Figure:
@@ -40,61 +68,74 @@ def accuracies(results: Sequence[ModelResult], notebook: Mapping[str, float]) ->
 
     A diamond is the notebook's accuracy, for the models in `notebook`.
     """
-    figure, axes = plt.subplots(figsize=(1.2 + 1.6 * len(results), 4.8))
+    figure, axes = plt.subplots(figsize=(WIDTH, 1.5 + 0.5 * len(results)))
     names = [result.name for result in results]
-    heights = 100 * np.array([result.accuracy for result in results])
-    errors = abs(100 * np.array([result.interval for result in results]).T - heights)
+    lengths = 100 * np.array([result.accuracy for result in results])
+    errors = abs(100 * np.array([result.interval for result in results]).T - lengths)
     colors = [f"C{index}" for index in range(len(results))]
-    bars = axes.bar(names, heights, color=colors, yerr=errors, ecolor=INK, capsize=4)
-    axes.bar_label(bars, fmt="%.2f %%", padding=3)
+    bars = axes.barh(names, lengths, color=colors, xerr=errors, ecolor=INK, capsize=4)
+    axes.bar_label(bars, fmt="%.2f %%", padding=4)
     marked = [index for index, name in enumerate(names) if name in notebook]
     if marked:
         axes.scatter(
-            np.array(marked) + 0.3,  # next to the interval
             [100 * notebook[names[index]] for index in marked],
+            np.array(marked) + 0.28,  # below the interval
             marker="D",
-            s=36,
+            s=30,
             facecolor="white",
             edgecolor=INK,
             zorder=3,
             label="notebook",
         )
-        axes.legend(loc="upper right", bbox_to_anchor=(1, -0.08), frameon=False)
+        figure.legend(loc="outside lower right", frameon=False)
     chance = 100 / len(CLASSES)
-    axes.axhline(chance, color="grey", linestyle=":", linewidth=1)
-    axes.text(1, chance, " chance", color="grey", va="center", transform=axes.get_yaxis_transform())
-    axes.set(
-        title="Test accuracy with 95 % confidence intervals",
-        xlabel="model",
-        ylabel="test accuracy (%)",
-    )
-    axes.margins(y=0.12)
+    axes.axvline(chance, color="grey", linestyle=":", linewidth=1)
+    axes.text(chance, 1, "chance", color="grey", ha="center", transform=axes.get_xaxis_transform())
+    axes.invert_yaxis()  # the first model on top
+    axes.set_title("Test accuracy with 95 % confidence intervals", pad=18)
+    axes.set(xlabel="test accuracy (%)", xlim=(0, 1.18 * max(lengths.max(), chance)))
     return figure
 
 
 def learning_curves(results: Sequence[ModelResult], rows: int, columns: int) -> Figure:
-    """Accuracy and loss by epoch, all models: validation solid, training dashed."""
-    figure, panels = plt.subplots(rows, columns, figsize=(5.6 * columns, 4.5 * rows))
-    for axes, quantity in zip(panels, ["accuracy", "loss"], strict=True):
-        for index, result in enumerate(results):
-            style = {"color": f"C{index}", "marker": ".", "markersize": 4}
-            for split, line in (("val", "-"), ("train", "--")):
-                values = result.curves[f"{split}_{quantity}"]
-                axes.plot(
-                    range(1, len(values) + 1),
-                    values,
-                    linestyle=line,
-                    alpha=1 if split == "val" else 0.5,
-                    label=result.name if split == "val" else None,
-                    **style,
-                )
-        axes.set(title=f"{quantity} by epoch", xlabel="epoch", ylabel=quantity)
+    """Accuracy in percent and loss by epoch, all models: validation solid, training dashed.
+
+    A triangle is a loss beyond the axis. Otherwise a single epoch with a huge loss would flatten
+    every curve.
+    """
+    figure, panels = plt.subplots(rows, columns, figsize=(WIDTH * columns, 4.5 * rows))
+    validation_losses = [value for result in results for value in result.curves["val_loss"]]
+    highest = max(
+        validation_losses + [x for result in results for x in result.curves["train_loss"]]
+    )
+    limit = 1.5 * np.percentile(validation_losses, 80)
+    cut = highest > 2 * limit
+    styles: dict[str, dict[str, Any]] = {
+        "val": {"marker": ".", "markersize": 5},
+        "train": {"linestyle": "--", "linewidth": 1},
+    }
+    for index, result in enumerate(results):
+        color = f"C{index}"
+        for split, style in styles.items():
+            accuracy, loss = (np.array(result.curves[f"{split}_{x}"]) for x in ("accuracy", "loss"))
+            epochs = np.arange(1, len(loss) + 1)
+            panels[0].plot(epochs, 100 * accuracy, color=color, **style)
+            panels[1].plot(epochs, loss, color=color, **style)
+            if cut:
+                beyond = epochs[loss > limit]
+                top = np.full(len(beyond), limit)
+                panels[1].scatter(beyond, top, marker="^", color=color, clip_on=False)
+    panels[0].set(title="accuracy by epoch", xlabel="epoch", ylabel="accuracy (%)")
+    panels[1].set(title="loss by epoch", xlabel="epoch", ylabel="loss")
+    if cut:
+        panels[1].set_ylim(0, limit)
+        title = f"loss by epoch (triangles: beyond the axis, up to {highest:,.4g})"
+        panels[1].set_title(title, pad=12)
+    for axes in panels:
         axes.xaxis.get_major_locator().set_params(integer=True)
-    # Otherwise a single epoch with a huge loss would flatten every other curve.
-    losses = [value for result in results for value in result.curves["val_loss"]]
-    panels[1].set_ylim(0, 1.5 * np.nanpercentile(losses, 80))
     figure.legend(
-        *panels[0].get_legend_handles_labels(),
+        panels[0].lines[:: len(styles)],
+        [result.name for result in results],
         title="solid: validation, dashed: training",
         loc="outside lower center",
         ncols=2 * columns,
@@ -105,17 +146,14 @@ def learning_curves(results: Sequence[ModelResult], rows: int, columns: int) -> 
 
 def accuracy_by_training_time(results: Sequence[ModelResult]) -> Figure:
     """Validation accuracy by minutes of training, of models with a recorded training time."""
-    figure, axes = plt.subplots(figsize=(8.5, 4.5))
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.5))
+    labels = []
     for index, result in enumerate(results):
         if result.minutes:
             accuracy = 100 * np.array(result.curves["val_accuracy"])
-            axes.plot(
-                result.minutes,
-                accuracy,
-                color=f"C{index}",
-                marker=".",
-                label=f"{result.name}: {accuracy[-1]:.1f} % after {result.minutes[-1]:.1f} min",
-            )
+            axes.plot(result.minutes, accuracy, color=f"C{index}", marker=".")
+            minutes = f"{result.minutes[-1]:.1f} min"
+            labels.append(f"{result.name}: {accuracy[-1]:.1f} % after {minutes}")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
@@ -126,7 +164,9 @@ def accuracy_by_training_time(results: Sequence[ModelResult]) -> Figure:
         ylabel="validation accuracy (%)",
     )
     if axes.lines:
-        figure.legend(loc="outside lower center", ncols=2, frameon=False)
+        figure.legend(axes.lines, labels, loc="outside lower center", frameon=False)
+    else:
+        axes.text(0.5, 0.5, "not recorded", ha="center", transform=axes.transAxes)
     return figure
 
 
@@ -154,31 +194,28 @@ def confusion_matrix(axes: Axes, result: ModelResult) -> None:
 
 
 def reliability(axes: Axes, result: ModelResult) -> None:
-    """Draw accuracy by confidence, with the diagonal of a perfectly calibrated model.
+    """Draw accuracy by confidence, in percent, with the diagonal of a perfectly calibrated model.
 
     A point's area grows with the number of images in its bin.
     """
     bins = result.reliability
     filled = bins.counts > 0
-    axes.plot([0, 1], [0, 1], color="grey", linestyle=":")
-    axes.plot(bins.confidence[filled], bins.accuracy[filled], color="C0", linewidth=1)
-    axes.scatter(
-        bins.confidence[filled],
-        bins.accuracy[filled],
-        s=10 + 40 * BINS * bins.counts[filled] / bins.counts.sum(),
-        color="C0",
-        clip_on=False,
-    )
+    confidence, accuracy = 100 * bins.confidence[filled], 100 * bins.accuracy[filled]
+    axes.plot([0, 100], [0, 100], color="grey", linestyle=":")
+    axes.plot(confidence, accuracy, color="C0", linewidth=1)
+    sizes = 10 + 40 * BINS * bins.counts[filled] / bins.counts.sum()
+    axes.scatter(confidence, accuracy, s=sizes, color="C0", clip_on=False)
     axes.set_aspect("equal")
-    error = bins.expected_calibration_error
-    axes.set_title(f"{result.name}\ncalibration error {error:.3f}", pad=12)
-    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    error = 100 * bins.expected_calibration_error
+    axes.set_title(f"{result.name}: {result.tendency}\ncalibration error {error:.1f} %", pad=12)
+    axes.set(xlabel="confidence (%)", ylabel="accuracy (%)", xlim=(0, 100), ylim=(0, 100))
 
 
 def confusion_matrices(results: Sequence[ModelResult]) -> Figure:
-    """One confusion matrix per model, two in a row."""
-    rows = -(-len(results) // 2)
-    figure, panels = plt.subplots(rows, 2, figsize=(11, 5.2 * rows), squeeze=False)
+    """One confusion matrix per model."""
+    across = columns(len(results))
+    down = math.ceil(len(results) / across)
+    figure, panels = plt.subplots(down, across, figsize=(5.5 * across, 5.2 * down), squeeze=False)
     for axes in panels.flat[len(results) :]:
         axes.remove()
     for axes, result in zip(panels.flat, results, strict=False):
@@ -196,13 +233,29 @@ def save_png(figure: Figure, path: Path) -> None:
 
 def svg(figure: Figure, description: str) -> str:
     """The figure as an `<svg>` element with the page's width, text color and background."""
-    file = io.StringIO()
-    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    prefix = re.sub(r"\W+", "-", description) + "-"  # IDs must be unique within the page
+
+    def attribute(name: str, value: str) -> str:
+        if name == "id":
+            return prefix + value
+        if name == "href":
+            return f"#{prefix}{value[1:]}"
+        return value.replace("url(#", f"url(#{prefix}").replace(INK, "currentColor")
+
+    file = io.BytesIO()
+    no_metadata = dict.fromkeys(["Creator", "Date", "Format", "Type"])
+    figure.savefig(file, format="svg", transparent=True, metadata=no_metadata)
     plt.close(figure)
-    element = file.getvalue()
-    element = element[element.index("<svg") :].replace(INK, "currentColor")
-    # IDs must be unique within the page.
-    unique = re.sub(r"\W+", "-", description)
-    element = re.sub(r'(id="|url\(#|href="#)', rf"\1{unique}-", element)
-    element = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', "", element, count=1)
-    return element.replace("<svg", f'<svg role="img" aria-label="{description}"', 1)
+    root = ElementTree.fromstring(file.getvalue())
+    for element in root.iter():
+        element.tag = without_namespace(element.tag)
+        names = {without_namespace(name): value for name, value in element.items()}
+        element.attrib = {name: attribute(name, value) for name, value in names.items()}
+    del root.attrib["width"], root.attrib["height"]
+    root.attrib |= {"role": "img", "aria-label": description}
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def without_namespace(name: str) -> str:
+    """An XML name as HTML spells it inside an `<svg>` element."""
+    return name.rpartition("}")[2]
