@@ -60,20 +60,21 @@ def main() -> None:
     test = Split(paths.TEST)
     results = [model_results.read(name, test.labels()) for name in settings.models]
 
+    # Everything is computed before anything is written.
     report = summary.markdown(results, settings)
     texts = {paths.REPORT_HTML: page.html(results, settings, test), paths.REPORT_MD: report}
-    for path, text in texts.items():
-        with atomic_write(path) as partial:
-            partial.write_text(text, encoding="utf-8")
-    write_json(paths.COMPARISON_JSON, numbers(results))
-    header = ["model", "split", "epoch", "accuracy", "loss"]
-    write_csv(paths.LEARNING_CURVES_CSV, header, learning_curves(results))
+    comparison, curves = numbers(results), [*learning_curves(results)]
     figures = {
         paths.COMPARISON_PNG: charts.accuracies(results, settings.notebook),
         paths.TRAINING_TIME_PNG: charts.accuracy_by_training_time(results),
         paths.LEARNING_CURVES_PNG: charts.learning_curves(results, rows=1, columns=2),
         paths.CONFUSION_PNG: charts.confusion_matrices(results),
     }
+    for path, text in texts.items():
+        with atomic_write(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    write_json(paths.COMPARISON_JSON, comparison)
+    write_csv(paths.LEARNING_CURVES_CSV, ["model", "split", "epoch", "accuracy", "loss"], curves)
     for path, figure in figures.items():
         charts.save_png(figure, path)
     print(f"\n{report}")

@@ -2,12 +2,20 @@
 
 import csv
 import json
+import sys
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from stages.common import params, paths
 from stages.dataset.classes import CLASSES
+from stages.dataset.splits import Split
+from stages.reporting import page, tables
+from stages.reporting.markdown import markdown_table
+from tests.faults import assert_one_line, outputs
+from tests.reporting.results import model_result
 from tests.repository import MODELS, Repository
 
 
@@ -42,6 +50,9 @@ def test_report_page_and_json_agree_with_the_evaluations(trained: Repository) ->
     }
     missed_by_all = (~np.any(list(correct.values()), axis=0)).sum()
     assert f"<p>{missed_by_all} of {len(labels)} test images" in page
+    for model in MODELS:
+        wrong = (~correct[model]).sum()
+        assert f"The {min(wrong, 12)} most confident of {wrong} misclassified test images" in page
 
 
 def test_report_and_page_of_the_sample_claim_nothing_about_real_images(
@@ -87,11 +98,73 @@ def test_training_time_of_another_model_file_is_not_shown(clone: Repository) -> 
     assert "not recorded for simple_cnn, fast94." in page.read_text()
 
 
-def test_results_of_other_images_are_refused(clone: Repository) -> None:
+def test_damaged_results_end_in_one_line_and_keep_the_report(clone: Repository) -> None:
     path = clone.path / "data/evaluations/simple_cnn/probabilities.npy"
     path.unlink()
     np.save(path, np.zeros((3, 10), np.float32))
-    result = clone.run("dvc", "repro", "--force", "--single-item", "compare")
-    assert result.returncode != 0
-    assert "error: the results of simple_cnn cannot be read: data/evaluations" in result.stderr
-    assert "Traceback" not in result.stderr
+    before = outputs(clone)
+    result = clone.run(sys.executable, "-m", "stages.compare")
+    assert_one_line(
+        result,
+        "error: data/evaluations/simple_cnn/probabilities.npy: has predictions for 3 images",
+        "run `dvc repro --force --single-item evaluate@simple_cnn`, then `dvc repro`",
+    )
+    assert outputs(clone) == before
+
+
+class Markup(HTMLParser):
+    """Collects the elements, attributes and texts of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: dict[str, set[str | None]] = {}
+        self.texts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        for name, value in attrs:
+            self.attributes.setdefault(name, set()).add(value)
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_model_names_and_parameters_are_text_on_the_page(
+    trained: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained.path)
+    settings, test = params.load(), Split(paths.TEST)
+    name = '"><script>alert(1)</script>'
+    models = {name: settings.models["simple_cnn"], "other": settings.models["fast94"]}
+    hostile = settings.model_copy(update={"models": models})
+    results = [model_result(model, software={name: "1"}) for model in models]
+    plain = Markup(page.html([model_result("cnn"), model_result("other")], settings, test))
+    markup = Markup(page.html(results, hostile, test))
+    assert markup.tags == plain.tags
+    assert set(markup.attributes) == set(plain.attributes)
+    assert markup.texts.count(name) > 5
+    assert f"{name}: confusion matrix" in markup.attributes["aria-label"]
+
+
+def test_page_of_a_single_model_compares_nothing(
+    trained: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained.path)
+    markup = Markup(page.html([model_result("cnn")], params.load(), Split(paths.TEST)))
+    assert "1 network on a generated sample" in markup.texts
+    assert {"pairs", "hardest"}.isdisjoint(markup.attributes["id"])
+    assert {"#pairs", "#hardest"}.isdisjoint(markup.attributes["href"])
+
+
+def test_software_of_models_evaluated_with_different_packages_is_in_its_columns() -> None:
+    software = [{"keras": "3", "tensorflow": "2"}, {"keras": "3", "jax": "0"}]
+    first, second = tables.provenance([model_result("cnn", software=x) for x in software])
+    assert list(first) == list(second)
+    assert (first["tensorflow"], first["jax"]) == ("2", "")
+    assert (second["tensorflow"], second["jax"]) == ("", "0")
+
+
+def test_markdown_cells_keep_their_bars() -> None:
+    assert r"| a\|b " in markdown_table([{"settings": "a|b"}])

@@ -10,7 +10,8 @@ def markdown_table(rows: Sequence[Mapping[str, str]], text_columns: int = 1) -> 
 
     The first `text_columns` columns are aligned to the left, the others to the right.
     """
+    cells = [{key: value.replace("|", r"\|") for key, value in row.items()} for row in rows]
     alignment = ["left" if column < text_columns else "right" for column in range(len(rows[0]))]
     return tabulate(
-        [*rows], headers="keys", tablefmt="pipe", colalign=alignment, disable_numparse=True
+        cells, headers="keys", tablefmt="pipe", colalign=alignment, disable_numparse=True
     )

@@ -6,16 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib.axes import Axes
 from PIL import Image
 
 from stages.common.params import Params
 from stages.dataset.classes import CLASSES
 from stages.dataset.splits import Split
 from stages.reporting import charts, tables
+from stages.reporting.default_matplotlib import Axes, plt
 from stages.reporting.model_results import ModelResult
 from stages.reporting.statistics import BINS
 from stages.reporting.summary import SIGNIFICANCE, compare_pairs, sample_notice, summary
@@ -31,17 +30,13 @@ def data_uri(image: np.ndarray) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def svg_per_model(
-    results: Sequence[ModelResult], draw: Callable[[Axes, ModelResult], None], inches: float
-) -> list[str]:
-    """One square figure per model, as SVG."""
-    elements = []
-    for result in results:
-        figure, axes = plt.subplots(figsize=(inches, inches))
-        draw(axes, result)
-        kind = draw.__name__.replace("_", " ")
-        elements.append(charts.svg(figure, f"{kind} of {result.name}; the table has the numbers"))
-    return elements
+def square_svg(
+    draw: Callable[[Axes, ModelResult], None], result: ModelResult, inches: float, description: str
+) -> str:
+    """A square figure of one model, as SVG."""
+    figure, axes = plt.subplots(figsize=(inches, inches))
+    draw(axes, result)
+    return charts.svg(figure, f"{result.name}: {description}")
 
 
 def cards(indices: np.ndarray, results: Sequence[ModelResult], test: Split) -> list[dict[str, Any]]:
@@ -100,14 +95,27 @@ def html(results: Sequence[ModelResult], settings: Params, test: Split) -> str:
             "validation accuracy of every model by minutes of training",
         ),
         without_training_time=[result.name for result in results if not result.minutes],
-        confusion_matrices=svg_per_model(results, charts.confusion_matrix, 5.2),
+        columns=charts.columns(len(results)),
+        confusion_matrices=[
+            square_svg(charts.confusion_matrix, result, 5.2, "confusion matrix")
+            for result in results
+        ],
         class_accuracies=tables.class_accuracies(results),
         bins=BINS,
-        reliability=svg_per_model(results, charts.reliability, 3.6),
-        mistakes={
-            result.name: cards(result.most_confident_mistakes(MAX_MISTAKES), [result], test)
+        reliability=[
+            square_svg(
+                charts.reliability, result, 3.6, f"accuracy by confidence, {result.tendency}"
+            )
             for result in results
-        },
+        ],
+        mistakes=[
+            (
+                result.name,
+                int((~result.correct).sum()),
+                cards(result.most_confident_mistakes(MAX_MISTAKES), [result], test),
+            )
+            for result in results
+        ],
         missed_by_all=len(missed_by_all),
         hardest=cards(hardest, results, test),
         shared_params=tables.shared_params(settings),

@@ -26,7 +26,7 @@ def models(results: Sequence[ModelResult], settings: Params) -> list[dict[str, s
             "95 % interval": f"{result.interval.low:.1%} to {result.interval.high:.1%}",
             "top 2": f"{result.top2_accuracy:.2%}",
             "test loss": f"{result.loss:.4f}",
-            "calibration error": f"{result.reliability.expected_calibration_error:.3f}",
+            "calibration error": f"{result.reliability.expected_calibration_error:.1%}",
             "parameters": f"{result.parameters:,}",
         }
         | notebook(result.name)
@@ -85,8 +85,13 @@ def model_params(settings: Params) -> list[dict[str, object]]:
 
 
 def provenance(results: Sequence[ModelResult]) -> list[dict[str, str]]:
-    """One row per model file."""
+    """One row per model file, one column per package of any of them."""
+    packages = dict.fromkeys(package for result in results for package in result.software)
     return [
-        {"model": result.name, **result.software, "SHA-256 of models/MODEL.keras": result.sha256}
+        {
+            "model": result.name,
+            **{package: result.software.get(package, "") for package in packages},
+            "SHA-256 of models/MODEL.keras": result.sha256,
+        }
         for result in results
     ]

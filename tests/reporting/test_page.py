@@ -35,6 +35,13 @@ MEASURE = """() => {
             "external content":
                 all("[src]:not([src^='data:']), link:not([href^='data:'])").length > 0,
             "script": document.scripts.length > 0,
+            "broken link":
+                all("a").some((link) => !document.querySelector(link.getAttribute("href"))),
+            "section missing in the contents":
+                all("h2").some(({id}) => !document.querySelector(`nav a[href="#${id}"]`)),
+            "hidden columns":
+                all(".scroll").some((region) => region.scrollWidth > region.clientWidth
+                    && !region.previousElementSibling.innerText.includes("sideways")),
             "repeated id":
                 all("[id]").length > new Set(all("[id]").map((element) => element.id)).size,
         },
@@ -50,6 +57,9 @@ FAULTS = {
     "external content": '<img src="other.png" alt="other">',
     "request": '<div style="background: url(other.png)">background</div>',
     "script": "<script></script>",
+    "broken link": '<a href="#nowhere">nowhere</a>',
+    "section missing in the contents": '<h2 id="new">new</h2>',
+    "hidden columns": '<p>Table</p><div class="scroll"><div style="width: 900px">wide</div></div>',
     "repeated id": '<p id="same"></p><p id="same"></p>',
     "console message": "<script>console.error('error')</script>",
     "uncaught error": "<script>throw Error('error')</script>",
