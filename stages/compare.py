@@ -1,9 +1,9 @@
 """Compare the models.
 
-Reads data/evaluations/, metrics/curves/, metrics/timings/ and data/test/. Writes to metrics/:
-report.html, the whole comparison as a page; report.md, a summary; comparison.json, its numbers;
-learning_curves.csv, for DVC's plots; comparison.png, accuracy_by_minutes.png, learning_curves.png
-and confusion_matrices.png.
+Reads data/evaluations/, metrics/curves/, metrics/timings/ and data/test/. Writes the comparison's
+numbers to data/comparison.json, and to metrics/: report.html, the whole comparison as a page;
+report.md, a summary; learning_curves.csv, for DVC's plots; comparison.png,
+accuracy_by_minutes.png, learning_curves.png and confusion_matrices.png.
 """
 
 from collections.abc import Iterator, Sequence

@@ -75,7 +75,7 @@ def main(name: str) -> None:
             ["class", "accuracy"],
             zip(CLASSES, statistics.class_accuracies(matrix), strict=True),
         )
-        write_json(metrics_path, {name: metrics})
+        write_json(metrics_path, metrics)
     print_outputs(metrics_path, paths.EVALUATIONS / name)
 
 

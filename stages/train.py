@@ -59,7 +59,7 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
         if completed:
             print(f"resuming {name} after epoch {completed} of {model_params.epochs}")
         print_inputs(paths.TRAIN, paths.VALIDATION)
-        curves = LearningCurves(name, paths.CURVES / name, checkpoints.history)
+        curves = LearningCurves(paths.CURVES / name, checkpoints.history)
         epoch_callbacks.append(callbacks.RecordEpoch(checkpoints, curves))
         # Keras' progress bar in a terminal, else one line per epoch.
         verbose = 1 if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else 2

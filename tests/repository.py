@@ -22,7 +22,7 @@ MODELS = ["simple_cnn", "complex_cnn", "resnet50_scratch", "resnet50_finetune", 
 CURVES = [
     f"plots/metrics/{x}.tsv" for x in ("train_accuracy", "train_loss", "val_accuracy", "val_loss")
 ]
-RECORDED_RUN = ("data/evaluations/", "dvc.lock", "metrics/")
+RECORDED_RUN = ("dvc.lock", "metrics/")
 
 
 def training_results(model: str) -> list[str]:

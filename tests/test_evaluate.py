@@ -21,13 +21,13 @@ print(json.dumps(model.evaluate(x, y, verbose=0)))
 
 def test_metrics_are_those_of_keras(trained: Repository) -> None:
     loss, accuracy = run_keras_script(EVALUATE_WITH_KERAS, trained.path)
-    metrics = json.loads((trained.path / "metrics/complex_cnn.json").read_text())["complex_cnn"]
+    metrics = json.loads((trained.path / "metrics/complex_cnn.json").read_text())
     assert abs(metrics["loss"] - loss) < 1e-6
     assert abs(metrics["accuracy"] - accuracy) < 1e-6
 
 
 def test_probabilities_and_plots_agree_with_the_metrics(trained: Repository) -> None:
-    metrics = json.loads((trained.path / "metrics/complex_cnn.json").read_text())["complex_cnn"]
+    metrics = json.loads((trained.path / "metrics/complex_cnn.json").read_text())
     labels = np.load(trained.path / "data/test/y.npy").argmax(axis=1)
     probabilities = np.load(trained.path / "data/evaluations/complex_cnn/probabilities.npy")
     correct = probabilities.argmax(axis=1) == labels

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.faults import replace
-from tests.repository import MODELS, ROOT, Repository
+from tests.repository import MODELS, ROOT, Repository, training_results
 
 TRAIN_STAGES = {f"train@{model}" for model in MODELS}
 EVALUATE_STAGES = {f"evaluate@{model}" for model in MODELS}
@@ -75,7 +75,7 @@ def test_changing_dropout_reruns_only_that_model(clone: Repository) -> None:
     assert ran == ["check_params", "train@simple_cnn", "evaluate@simple_cnn", "compare"]
 
     shown = clone.check("dvc", "exp", "show", "--csv")
-    assert "simple_cnn.accuracy" in shown
+    assert "metrics/simple_cnn.json:accuracy" in shown
     assert "0.3" in shown
 
     # The experiment's results stay in the workspace; committed to a branch, DVC compares them.
@@ -83,10 +83,10 @@ def test_changing_dropout_reruns_only_that_model(clone: Repository) -> None:
     clone.check("git", "commit", "--quiet", "--all", "--message", "less dropout")
     changes = json.loads(clone.check("dvc", "metrics", "diff", "main", "--all", "--json"))
     assert set(changes) >= {f"metrics/{model}.json" for model in MODELS}
-    loss = changes["metrics/simple_cnn.json"]["simple_cnn.loss"]
+    loss = changes["metrics/simple_cnn.json"]["loss"]
     assert set(loss) == {"old", "new", "diff"}
     assert loss["diff"] != 0
-    assert changes["metrics/complex_cnn.json"]["complex_cnn.loss"]["diff"] == 0
+    assert changes["metrics/complex_cnn.json"]["loss"]["diff"] == 0
     params = json.loads(clone.check("dvc", "params", "diff", "main", "--json"))
     assert params["params.yaml"]["models.simple_cnn.dropout"]["new"] == 0.3
     for command, revisions in (
@@ -99,6 +99,68 @@ def test_changing_dropout_reruns_only_that_model(clone: Repository) -> None:
         for model in MODELS:
             assert {f"{model}: confusion matrix", f"{model}: accuracy by class"} <= set(rows)
             assert f"{model}/plots/metrics/val_loss.tsv" in page
+
+
+def results(repository: Repository) -> dict[str, str]:
+    """The SHA-256 of every result: models, curves, evaluations, metrics and the comparison."""
+    files = repository.check("git", "ls-files", "metrics").splitlines()
+    files = [file for file in files if "/provenance/" not in file and "/timings/" not in file]
+    for model in MODELS:
+        files += [*training_results(model), f"data/evaluations/{model}/probabilities.npy"]
+    return repository.digests([*files, "metrics/report.html", "metrics/report.md"])
+
+
+def test_settings_of_earlier_runs_and_of_merged_branches_train_nothing_again(
+    clone: Repository,
+) -> None:
+    original = results(clone)
+    clone.check("git", "checkout", "--quiet", "-b", "simple")
+    clone.set_params("models.simple_cnn.dropout=0.3")
+    ran = ["train@simple_cnn", "evaluate@simple_cnn", "compare"]
+    assert clone.stages_run("repro") == ran
+    changed = results(clone)
+    assert {file for file in original if changed[file] != original[file]} >= {
+        "models/simple_cnn.keras",
+        "metrics/curves/simple_cnn/plots/metrics/val_loss.tsv",
+        "metrics/simple_cnn.json",
+        "metrics/report.md",
+        "metrics/comparison.png",
+    }
+    # Back and forth, with and without the lock file that belongs to the settings.
+    clone.set_params("models.simple_cnn.dropout=0.5")
+    assert clone.stages_run("repro") == []
+    assert results(clone) == original
+    clone.set_params("models.simple_cnn.dropout=0.3")
+    clone.check("git", "checkout", "--quiet", "dvc.lock")
+    assert clone.stages_run("repro") == []
+    assert results(clone) == changed
+    clone.check("git", "commit", "--quiet", "--all", "--message", "simple_cnn")
+
+    clone.check("git", "checkout", "--quiet", "main")
+    assert clone.stages_run("repro") == []
+    assert results(clone) == original
+    clone.set_params("models.complex_cnn.dropout=0.3")
+    assert clone.stages_run("repro") == [stage.replace("simple", "complex") for stage in ran]
+    clone.check("git", "commit", "--quiet", "--all", "--message", "complex_cnn")
+    # As in docs/remotes-and-teams.md. The two models have not been compared yet.
+    assert clone.run("git", "merge", "simple").returncode == 1
+    clone.check("git", "checkout", "--ours", "dvc.lock", "metrics")
+    assert clone.stages_run("repro") == ["compare"]
+    clone.check("git", "add", "dvc.lock", "metrics")
+    clone.check("git", "commit", "--quiet", "--no-edit")
+    assert clone.digests(training_results("simple_cnn")).items() <= changed.items()
+    assert clone.changed_stages() == set()
+
+
+def test_metrics_are_one_row_per_model(clone: Repository) -> None:
+    printed = clone.check("dvc", "metrics", "show", *(f"metrics/{model}.json" for model in MODELS))
+    header, *rows = [line.split() for line in printed.splitlines()]
+    assert header == ["Path", "accuracy", "loss"]
+    assert [row[0] for row in rows] == [f"metrics/{model}.json" for model in MODELS]
+    printed = clone.check("dvc", "metrics", "show")
+    header, *rows = [line.split() for line in printed.splitlines()]
+    assert header == ["Path", "accuracy", "loss", "step", "val_accuracy"]
+    assert len(rows) == 2 * len(MODELS)
 
 
 def test_learning_curves_are_plotted_for_all_models_without_naming_any(clone: Repository) -> None:

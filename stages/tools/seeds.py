@@ -12,7 +12,7 @@ from typing import Any
 import dvc.api
 from dvc.exceptions import DvcException
 
-from stages.common import command_line, params
+from stages.common import command_line, params, paths
 from stages.common.errors import StageError, one_line_errors
 from stages.reporting.markdown import markdown_table
 
@@ -39,7 +39,9 @@ def by_settings(experiments: list[dict[str, Any]], models: list[str]) -> Accurac
         counted = set()
         prefix = f"models.{model}."
         for row in committed:
-            accuracy, file = row.get(f"{model}.accuracy"), row.get(f"models/{model}.keras")
+            # DVC leaves out the path where only one file has that metric.
+            accuracy = row.get(f"{paths.METRICS}/{model}.json:accuracy", row.get("accuracy"))
+            file = row.get(f"models/{model}.keras")
             if not isinstance(accuracy, float) or file in counted:  # queued ones have no number
                 continue
             counted.add(file)

@@ -20,12 +20,11 @@ class LearningCurves:
     """Writes learning curves to `folder`, starting with the completed epochs in `history`.
 
     `plots/metrics/COLUMN.tsv` has one row per epoch, `metrics.json` the last epoch and its
-    validation accuracy under the model's name; no seconds, as they differ between equal runs.
+    validation accuracy; no seconds, as they differ between equal runs.
     Raises `StageError` in a Git repository without a commit.
     """
 
-    def __init__(self, name: str, folder: Path, history: Iterable[Mapping[str, float]]) -> None:
-        self.name = name
+    def __init__(self, folder: Path, history: Iterable[Mapping[str, float]]) -> None:
         try:
             # DVC itself records experiments and dvc.yaml.
             self.live = Live(str(folder), save_dvc_exp=False, dvcyaml=None)
@@ -42,6 +41,6 @@ class LearningCurves:
         self.live.step = int(epoch["epoch"])
         for key, column in COLUMNS.items():
             self.live.log_metric(column, epoch[key])
-        # The one column per model in `dvc exp show`.
-        self.live.summary = {self.name: {"val_accuracy": epoch["val_accuracy"]}}
+        # For `dvc metrics show` and `dvc exp show`; DVCLive adds the step.
+        self.live.summary = {"val_accuracy": epoch["val_accuracy"]}
         self.live.next_step()

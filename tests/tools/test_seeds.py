@@ -12,7 +12,7 @@ SEEDS = [sys.executable, "-m", "stages.tools.seeds"]
 
 def test_queued_experiments_give_mean_and_spread_over_seeds(clone: Repository) -> None:
     metrics = json.loads((clone.path / "metrics/simple_cnn.json").read_text())
-    by_seed = {0: metrics["simple_cnn"]["accuracy"]}
+    by_seed = {0: metrics["accuracy"]}
     clone.check("dvc", "exp", "run", "--queue", "-S", "seed=1,2", "evaluate@simple_cnn")
     assert clone.check("dvc", "queue", "status").count("Queued") == 2
     clone.check("dvc", "exp", "run", "--run-all", "--jobs", "1")
@@ -21,7 +21,7 @@ def test_queued_experiments_give_mean_and_spread_over_seeds(clone: Repository) -
             data = experiment["revs"][0]["data"]
             seed = data["params"]["params.yaml"]["data"]["seed"]
             metrics = data["metrics"]["metrics/simple_cnn.json"]["data"]
-            by_seed[seed] = metrics["simple_cnn"]["accuracy"]
+            by_seed[seed] = metrics["accuracy"]
     assert set(by_seed) == {0, 1, 2}
 
     other_settings = ("-S", "models.simple_cnn.dropout=0.1", "-S", "epochs=2")
