@@ -276,6 +276,21 @@ def test_new_model_without_a_file_is_refused_before_any_stage(clone: Repository)
     assert "Traceback" not in result.stderr
 
 
+def test_git_adds_no_output_of_a_new_model_whose_training_failed(clone: Repository) -> None:
+    (clone.path / "stages/architectures/linear.py").write_text(LINEAR_MODEL)
+    clone.set_params("models.linear={weights: random, learning_rate: -1, width: 4}")
+    assert clone.run("dvc", "repro", "train@linear").returncode != 0
+    outputs = ("models/linear.keras", "data/evaluations/linear", "metrics/predictions/linear.csv")
+    for output in outputs:
+        (clone.path / output).touch()
+    added = re.findall("add '(.*)'", clone.check("git", "add", "--all", "--dry-run"))
+    assert added == ["params.yaml", "stages/architectures/linear.py"]
+    assert clone.check("git", "ls-files", ":(glob)**/.gitignore").split() == [
+        ".dvc/.gitignore",
+        ".gitignore",
+    ]
+
+
 def test_stages_that_compute_nothing_do_not_import_tensorflow() -> None:
     script = (
         "import sys\n"
