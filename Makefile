@@ -3,35 +3,26 @@ SHELL := /bin/bash
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo repro test test-fast lint lock kill-large bench
+.PHONY: help setup prerequisites demo clean-demo repro test test-fast lint lock kill-large bench
 
 help:  ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
 
 setup: .venv/installed  ## make .venv with the pinned packages
 
-.venv/installed: requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: $(PYTHON) is too old; install Python 3.11 or later, or name one: make PYTHON=python3.11")'
+.venv/installed: requirements.lock | prerequisites
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
-# Small batches, for more steps. In the ResNets batch normalization stays frozen: its moving averages
-# would take hundreds of steps to catch up, and the demo has 180. Without it they need a smaller
-# learning rate.
-DEMO := dataset=sample epochs=2 batch_size=16 models.fast94.batch_size=96 \
-	models.resnet50_scratch.learning_rate=0.0003 \
-	models.resnet50_finetune.learning_rate=0.0003 \
-	+models.resnet50_scratch.frozen_batch_norm_epochs=2 \
-	+models.resnet50_finetune.frozen_batch_norm_epochs=2
+prerequisites:
+	@sh .ci/prerequisites $(PYTHON)
 
 demo: setup  ## run the whole pipeline on a generated sample, in the clone demo/
-	@rm -rf demo
-	@git clone --quiet . demo
-	cd demo && dvc exp run $(DEMO:%=--set-param %)
-	@echo
-	@cat demo/metrics/report.md
-	@printf '\npage: %s\n' "$(CURDIR)/demo/metrics/report.html"
+	@python -m stages.tools.demo
+
+clean-demo:  ## remove demo/, with all commits and experiments in it
+	@$(PYTHON) -m stages.tools.demo --remove
 
 repro: setup  ## run the stages of the real pipeline that have changed
 	dvc repro

@@ -21,7 +21,7 @@ def lock_stage(stage: str) -> None:
         pid = os.read(lock, 20).decode()
         raise StageError(
             f"{stage}: already running (pid {pid}); wait until it ends or `kill {pid}`, then run "
-            "`dvc repro` again"
+            "it again"
         ) from None
     os.ftruncate(lock, 0)
     os.pwrite(lock, str(os.getpid()).encode(), 0)
