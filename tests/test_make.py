@@ -1,6 +1,7 @@
 """What `make` says before it installs anything, and that clones have the same bytes."""
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -108,6 +109,16 @@ def test_make_reports_a_missing_python_before_it_installs_anything(tmp_path: Pat
         assert len(result.stderr.splitlines()) == 2  # the other is make's
         assert result.stdout == ""
     assert not (tmp_path / ".venv").exists()
+
+
+def test_docs_install_the_locked_versions_for_gpus() -> None:
+    page = (ROOT / "docs/gpus-and-clusters.md").read_text()
+    lock = (ROOT / "requirements.lock").read_text()
+    for package, extra in (("tensorflow", "and-cuda"), ("jax", "cuda13")):
+        locked = set(re.findall(rf"^{package}==(\S+)", lock, re.MULTILINE))
+        (named,) = re.findall(rf"{package}\[{extra}\]==([\d.]+).*", page)
+        assert named in locked
+        assert all(version in page for version in locked)
 
 
 def test_clone_has_the_same_bytes_with_any_line_ending_setting(tmp_path: Path) -> None:
