@@ -27,7 +27,7 @@ clean-demo:  ## remove demo/, with all commits and experiments in it
 repro: setup  ## run the stages of the real pipeline that have changed
 	dvc repro
 
-PYTEST := python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PYTEST := python -m pytest --numprocesses 2 --dist worksteal
 
 test: setup lint  ## run all tests
 	$(PYTEST)

@@ -15,7 +15,7 @@ import numpy as np
 from stages.common import command_line, params, paths
 from stages.common.atomic import atomic_write, write_csv, write_json
 from stages.common.console import print_inputs, print_outputs
-from stages.common.errors import one_line_errors
+from stages.common.errors import StageError, one_line_errors
 from stages.common.hashing import sha256
 from stages.common.locks import lock_stage
 from stages.common.quiet_keras import keras

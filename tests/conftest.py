@@ -10,19 +10,23 @@ import pytest
 
 from tests.repository import Repository, copy_project, initialize, replace_large_networks
 
-LONGEST = ("test_kills.py", "test_distributed.py")  # last, they would leave one core idle
+LONGEST = ("test_kills.py", "test_distributed.py", "test_train.py")
 LINKED_BYTES = 100_000  # DVC write-protects its outputs, so copies may share those of this size
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the longest tests, and mark those that need the trained repository.
+    """Mark the tests that need the trained repository, which `make test-fast` leaves out.
 
-    `make test-fast` leaves the marked ones out.
+    They come first, the longest at the very beginning. One of pytest's two processes starts with
+    them; the other one starts with the second half of the list and takes over what is left.
     """
-    items.sort(key=lambda item: item.path.name not in LONGEST)
-    for item in items:
-        if "first_run" in getattr(item, "fixturenames", ()):
-            item.add_marker("pipeline")
+
+    def needs_training(item: pytest.Item) -> bool:
+        return "first_run" in getattr(item, "fixturenames", ())
+
+    for item in filter(needs_training, items):
+        item.add_marker("pipeline")
+    items.sort(key=lambda item: (not needs_training(item), item.path.name not in LONGEST))
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,9 @@ An interrupted demo resumes. With `--remove` it removes demo/ instead, with ever
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
-from stages.common import paths
+from stages.common import command_line, paths
 from stages.common.atomic import atomic_write, remove
 from stages.common.errors import StageError, one_line_errors
 from stages.common.locks import lock_stage
@@ -73,11 +72,13 @@ def run_pipeline() -> None:
 
 
 @one_line_errors
-def main(*arguments: str) -> None:
-    if arguments not in [(), ("--remove",)]:
-        raise StageError("usage: python -m stages.tools.demo [--remove]")
+def main() -> None:
+    parser = command_line.parser("stages.tools.demo", __doc__)
+    parser.add_argument("--remove", action="store_true", help="remove demo/ instead")
+    arguments = parser.parse_args()
+
     lock_stage("demo")
-    if arguments:
+    if arguments.remove:
         remove(DEMO)
         return
     commit = git("rev-parse", "HEAD")
@@ -92,4 +93,4 @@ def main(*arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
