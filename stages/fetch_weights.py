@@ -66,7 +66,7 @@ def downloaded_model() -> "keras.Model":
 def local_model(file: Path) -> "keras.Model":
     """The model with the weights of a local file."""
     with scratch_folder(paths.IMAGENET_WEIGHTS) as folder:
-        copy = folder / file.name  # Keras goes by its suffix
+        copy = folder / f"weights{''.join(file.suffixes)}"  # Keras goes by the suffix
         local_files.copy(VARIABLE, file, copy)
         try:
             return build(copy)

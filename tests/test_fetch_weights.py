@@ -116,7 +116,8 @@ def test_without_network_remedies_are_named(folder: Path, monkeypatch: pytest.Mo
 
 
 def test_missing_weights_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, reason in {"/nowhere": "No such file", str(folder): "not a regular file"}.items():
+    reasons = {"/nowhere": "No such file", ".": "not a regular file", "/": "not a regular file"}
+    for name, reason in reasons.items():
         monkeypatch.setenv(VARIABLE, name)
         with pytest.raises(StageError, match=f"^error: RESNET50_WEIGHTS={name}: {reason}"):
             fetch_weights.main()

@@ -87,7 +87,9 @@ def function(module: object, name: object) -> Function:
 
     Raises `ValueError` for all others.
     """
-    named = Function(str(module).replace("numpy._core.", "numpy.core."), str(name))
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise ValueError("it makes a call that is not allowed in a data set")
+    named = Function(module.replace("numpy._core.", "numpy.core."), name)
     if named == ("_codecs", "encode"):
         raise ValueError("Python 3 wrote it in pickle's protocol 2; use protocol 3, 4 or 5")
     if named not in (RECONSTRUCT, FROM_BUFFER, DTYPE, NDARRAY):

@@ -152,6 +152,9 @@ def array_opcodes(shape: bytes) -> bytes:
 # `pickle.load`, or the check of what it returned, took hours or gigabytes for each.
 PICKLE_BOMBS = {
     "tuple as a key": b"}" + doubled(60) + b"K\x00s",
+    "tuple as a module": doubled(60) + b"\x8c\x01a\x93",
+    "tuple as a type": array_opcodes(b"K\x01\x85").replace(b"U\x02u1", doubled(60)),
+    "tuple as a label": array_opcodes(b"K\x01\x85").replace(b"]u", b"](" + doubled(60) + b"eu"),
     "tuple as a shape": array_opcodes(doubled(60)),
     "deep tuple as a shape": array_opcodes(b")" + b"\x85" * 1000),
     "deep list as a shape": array_opcodes(b"]" * 500 + b"a" * 499),
