@@ -18,7 +18,11 @@ from stages.common.hashing import sha256
 
 ROOT = Path(__file__).parent.parent
 SMALL_NETWORKS = Path(__file__).parent / "small_networks"
-MODELS = ["simple_cnn", "complex_cnn", "resnet50_scratch", "resnet50_finetune", "fast94"]
+MODELS = [
+    "simple_cnn",
+    "resnet50_finetune",
+    "fast94",
+]  # one of each kind: plain, pretrained, own recipe
 CURVES = [
     f"plots/metrics/{x}.tsv" for x in ("train_accuracy", "train_loss", "val_accuracy", "val_loss")
 ]
@@ -91,6 +95,15 @@ class Repository:
             section[last] = yaml.safe_load(value)
         file.write_text(yaml.safe_dump(params, sort_keys=False))
 
+    def remove_other_models(self, kept: Iterable[str]) -> None:
+        """Remove the entries of all other models from params.yaml."""
+        file = self.path / "params.yaml"
+        params = yaml.safe_load(file.read_text())
+        for section in ("models", "notebook_accuracy"):
+            entries = params[section]
+            params[section] = {name: entries[name] for name in kept if name in entries}
+        file.write_text(yaml.safe_dump(params, sort_keys=False))
+
     def changed_stages(self) -> set[str]:
         """The stages that `dvc status` lists as changed."""
         return set(re.findall(r"^([\w@]+):$", self.check("dvc", "status"), re.MULTILINE))
@@ -120,6 +133,7 @@ def replace_large_networks(target: Path) -> None:
 def initialize(target: Path) -> Repository:
     """Make a copy of the project a Git repository with settings for a fast run on the sample."""
     repository = Repository(target)
+    repository.remove_other_models(MODELS)
     repository.check("git", "init", "--quiet", "--initial-branch=main")
     repository.check("git", "config", "user.name", "tests")
     repository.check("git", "config", "user.email", "tests@example.org")

@@ -13,7 +13,7 @@ from tests.repository import Repository, run_keras_script
 
 EVALUATE_WITH_KERAS = """
 import json, keras, numpy
-model = keras.models.load_model("models/complex_cnn.keras")
+model = keras.models.load_model("models/fast94.keras")
 x, y = numpy.load("data/test/x.npy"), numpy.load("data/test/y.npy")
 print(json.dumps(model.evaluate(x, y, verbose=0)))
 """
@@ -21,21 +21,21 @@ print(json.dumps(model.evaluate(x, y, verbose=0)))
 
 def test_metrics_are_those_of_keras(trained: Repository) -> None:
     loss, accuracy = run_keras_script(EVALUATE_WITH_KERAS, trained.path)
-    metrics = json.loads((trained.path / "metrics/complex_cnn.json").read_text())
+    metrics = json.loads((trained.path / "metrics/fast94.json").read_text())
     assert abs(metrics["loss"] - loss) < 1e-6
     assert abs(metrics["accuracy"] - accuracy) < 1e-6
 
 
 def test_probabilities_and_plots_agree_with_the_metrics(trained: Repository) -> None:
-    metrics = json.loads((trained.path / "metrics/complex_cnn.json").read_text())
+    metrics = json.loads((trained.path / "metrics/fast94.json").read_text())
     labels = np.load(trained.path / "data/test/y.npy").argmax(axis=1)
-    probabilities = np.load(trained.path / "data/evaluations/complex_cnn/probabilities.npy")
+    probabilities = np.load(trained.path / "data/evaluations/fast94/probabilities.npy")
     correct = probabilities.argmax(axis=1) == labels
     assert abs(correct.mean() - metrics["accuracy"]) < 1e-6
-    with (trained.path / "metrics/predictions/complex_cnn.csv").open() as file:
+    with (trained.path / "metrics/predictions/fast94.csv").open() as file:
         predictions = list(csv.DictReader(file))
     assert [row["true"] == row["predicted"] for row in predictions] == correct.tolist()
-    with (trained.path / "metrics/classes/complex_cnn.csv").open() as file:
+    with (trained.path / "metrics/classes/fast94.csv").open() as file:
         for label, row in enumerate(csv.DictReader(file)):
             assert row["class"] == CLASSES[label]
             assert abs(float(row["accuracy"]) - correct[labels == label].mean()) < 1e-12
@@ -67,7 +67,7 @@ evaluate.main("simple_cnn")
 
 def test_diverged_model_ends_in_one_line_and_keeps_earlier_metrics(clone: Repository) -> None:
     (clone.path / "models/simple_cnn.keras").unlink()
-    shutil.copy2(clone.path / "models/complex_cnn.keras", clone.path / "models/simple_cnn.keras")
+    shutil.copy2(clone.path / "models/fast94.keras", clone.path / "models/simple_cnn.keras")
     (clone.path / "models/simple_cnn.keras").chmod(0o644)
     before = outputs(clone)
     result = clone.run(sys.executable, "-c", EVALUATE_DIVERGED)

@@ -175,7 +175,7 @@ save_and_load("other shape", *network((28, 28, 1)))
 save_and_load("code in a layer", *network((32, 32, 3)), code)
 
 load("intact again", intact)
-with zipfile.ZipFile(path) as one, zipfile.ZipFile("models/complex_cnn.keras") as other:
+with zipfile.ZipFile(path) as one, zipfile.ZipFile("models/fast94.keras") as other:
     parts = {name: one.read(name) for name in one.namelist()}
     parts["model.weights.h5"] = other.read("model.weights.h5")
 path.unlink()

@@ -89,7 +89,7 @@ def test_changing_dropout_reruns_only_that_model(clone: Repository) -> None:
     loss = changes["metrics/simple_cnn.json"]["loss"]
     assert set(loss) == {"old", "new", "diff"}
     assert loss["diff"] != 0
-    assert changes["metrics/complex_cnn.json"]["loss"]["diff"] == 0
+    assert changes["metrics/fast94.json"]["loss"]["diff"] == 0
     params = json.loads(clone.check("dvc", "params", "diff", "main", "--json"))
     assert params["params.yaml"]["models.simple_cnn.dropout"]["new"] == 0.3
     for command, revisions in (
@@ -246,10 +246,10 @@ def test_changing_epochs_reruns_training_and_nothing_before_it(clone: Repository
 def test_two_models_can_be_trained_at_the_same_time(clone: Repository, tmp_path: Path) -> None:
     # Without --single-item DVC 3.67 also locks the unchanged stages before these, and the second
     # command ends with "is busy" (https://github.com/treeverse/dvc/issues/11054).
-    clone.set_params("models.simple_cnn.dropout=0.4", "models.complex_cnn.dropout=0.4")
+    clone.set_params("models.simple_cnn.dropout=0.4", "models.fast94.learning_rate=0.1")
     running = {
         model: clone.start("dvc", "repro", "--single-item", f"train@{model}", log=tmp_path / model)
-        for model in ("simple_cnn", "complex_cnn")
+        for model in ("simple_cnn", "fast94")
     }
     for model, process in running.items():
         assert process.wait(timeout=300) == 0, (tmp_path / model).read_text()

@@ -205,13 +205,13 @@ def test_test_images_get_the_evaluations_probabilities(trained: Repository, tmp_
 
 def test_text_output_names_image_models_and_classes(clone: Repository, tmp_path: Path) -> None:
     red_above_green().save(tmp_path / "mine.png")
-    (clone.path / "models/complex_cnn.keras").unlink()
+    (clone.path / "models/fast94.keras").unlink()
     result = clone.run(*PREDICT, str(tmp_path / "mine.png"))
     assert result.returncode == 0
-    assert result.stderr == "not trained yet: run `dvc repro train@complex_cnn`\n"
+    assert result.stderr == "not trained yet: run `dvc repro train@fast94`\n"
     lines = result.stdout.splitlines()
     assert lines[0] == str(tmp_path / "mine.png")
-    assert [line.split()[0] for line in lines[1:]] == [m for m in MODELS if m != "complex_cnn"]
+    assert [line.split()[0] for line in lines[1:]] == [m for m in MODELS if m != "fast94"]
     assert all(line.count(" %") == 3 for line in lines[1:])
 
 
@@ -220,8 +220,8 @@ def test_missing_models_are_reported_in_one_line(clone: Repository, tmp_path: Pa
     for model in MODELS:
         (clone.path / f"models/{model}.keras").unlink()
     for arguments, message in [
-        ((), "models: not trained yet: run `dvc repro train@simple_cnn train@complex_cnn "),
-        (("--model", "complex_cnn"), "complex_cnn: not trained yet: run `dvc repro train@complex"),
+        ((), "models: not trained yet: run `dvc repro train@simple_cnn train@resnet50_finetune "),
+        (("--model", "fast94"), "fast94: not trained yet: run `dvc repro train@fast94`"),
         (("--model", "alexnet"), "params.yaml: there is no model 'alexnet'; models are "),
     ]:
         result = clone.run(*PREDICT, *arguments, str(tmp_path / "mine.png"))
