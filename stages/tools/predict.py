@@ -1,19 +1,18 @@
 """Classify your own images: `python -m stages.tools.predict IMAGE ... [--model NAME] [--json]`.
 
-Reads image files of any format and size, or folders of them, and models/. Prints the three most
-probable classes according to each model. Files that are not images are reported on standard error;
+Reads image files, or folders of them, and models/. Prints the three most probable classes according
+to each model. Files that are not images are reported on standard error;
 the exit status is then 1. Writes nothing.
 """
 
 import json
+import re
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from stages.common import command_line, params, paths
@@ -21,86 +20,26 @@ from stages.common.console import printable
 from stages.common.errors import StageError, one_line_errors
 from stages.dataset.classes import CLASSES
 from stages.dataset.splits import scale
+from stages.sources import image_files
 
 SIZE = 32, 32
 TOP_CLASSES = 3
-MAX_PIXELS = 200_000_000  # a larger image could exhaust the memory
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow warns above it and refuses twice as many
-UNREADABLE_FORMATS = {"BUFR", "GRIB", "HDF5", "MPEG", "PDF"}  # Pillow knows only their suffixes
 BATCH_SIZE = 250  # affects only speed and memory
 
 Predictions = dict[str, list[tuple[str, float]]]  # classes and probabilities by model
 
 
 def find(given_paths: list[Path]) -> list[Path]:
-    """The given files, and the image files in the given folders in alphabetical order.
-
-    Hidden files and files without an image's suffix are skipped in folders.
-    """
-    formats = Image.registered_extensions()
-    suffixes = {suffix for suffix, name in formats.items() if name not in UNREADABLE_FORMATS}
+    """The given files, and the image files in the given folders."""
     files = []
     for path in given_paths:
         if not path.is_dir():
-            files.append(path)
-            continue
-        in_folder = [
-            file
-            for file in sorted(path.rglob("*"))
-            if file.suffix.lower() in suffixes
-            and file.is_file()
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        ]
-        if not in_folder:
+            files.append(path)  # which the user named, so `read` reports it if it is not an image
+        elif in_folder := image_files.find(path):
+            files += in_folder
+        else:
             raise StageError(f"{path}: there is no image in this folder; name another")
-        files += in_folder
     return files
-
-
-def to_8_bit(image: Image.Image) -> Image.Image:
-    """Convert a grey image with 16 or 32 bits, which Pillow would clip at 255, to mode L.
-
-    White is 65535, or 1 for floats. If there are values below 0 or above white, as in
-    measurements, the range is scaled from minimum to maximum. NaN and infinity become 0.
-    """
-    values = np.nan_to_num(np.asarray(image, np.float32), posinf=0, neginf=0)
-    black, white = 0.0, 1.0 if image.mode == "F" else 65535.0
-    if values.min() < black or values.max() > white:
-        black, white = float(values.min()), float(values.max())
-    return Image.fromarray(np.interp(values, (black, white), (0, 255)).round().astype(np.uint8))
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """The first frame in 8-bit RGB, upright, on white where it is transparent."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = to_8_bit(image)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def read(path: Path) -> np.ndarray:
-    """The center square of an image, resized to (32, 32, 3) uint8.
-
-    Raises `StageError` if it is not a readable image.
-    """
-    try:
-        if path.exists() and not path.is_file():
-            raise ValueError("it is not a file")  # opening a pipe could block forever
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"it has more than {MAX_PIXELS:,} pixels")
-            rgb = to_rgb(image)
-    except UnidentifiedImageError:
-        reason = "Pillow does not know its format"
-    except Exception as error:  # depends on the format's reader
-        reason = getattr(error, "strerror", None) or f"{error!s:.200}"
-    else:
-        resized: np.ndarray = np.asarray(ImageOps.fit(rgb, SIZE, Image.Resampling.BOX))
-        return resized
-    raise StageError(f"{path}: not a readable image: {reason}; leave it out")
 
 
 def trained_models(name: str | None) -> list[str]:
@@ -161,6 +100,17 @@ def as_json(path: Path, predictions: Predictions) -> dict[str, Any]:
     }
 
 
+def readable_json(content: object, encoding: str) -> str:
+    """JSON without escapes but those of characters that a terminal would obey or cannot show."""
+
+    def escape(match: re.Match[str]) -> str:
+        character = match[0]
+        shown = character.isprintable() and character.encode(encoding, "ignore")
+        return character if shown else json.dumps(character)[1:-1]
+
+    return re.sub(r"[^ -~\n]", escape, json.dumps(content, indent=1, ensure_ascii=False))
+
+
 @one_line_errors
 def main() -> None:
     parser = command_line.parser("stages.tools.predict", __doc__)
@@ -174,14 +124,15 @@ def main() -> None:
     images = {}
     for file in tqdm(files, "reading", disable=None, leave=False):  # None: only in a terminal
         try:
-            images[file] = read(file)
+            images[file] = image_files.read(file, SIZE)
         except StageError as error:
             tqdm.write(str(error), sys.stderr)
     if not images:
         sys.exit(1)
     results = list(zip(images, predict(np.stack([*images.values()]), names), strict=True))
     if arguments.json:
-        print(json.dumps([as_json(*result) for result in results], indent=1))
+        content = [as_json(*result) for result in results]
+        print(readable_json(content, sys.stdout.encoding))
     else:
         print("\n".join(as_text(*result) for result in results))
     sys.exit(len(images) < len(set(files)))

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,159 +15,14 @@ from stages.tools import predict
 from tests.repository import MODELS, Repository
 
 PREDICT = [sys.executable, "-m", "stages.tools.predict"]
-RED, GREEN, WHITE = (200, 30, 30), (30, 200, 30), (255, 255, 255)
-LIGHT_GRAY, DARK_GRAY = (204, 204, 204), (51, 51, 51)
 
 
-def red_above_green(mode: str = "RGB", size: tuple[int, int] = (64, 64)) -> Image.Image:
-    image = Image.new("RGB", size, RED)
-    image.paste(GREEN, (0, size[1] // 2, *size))
-    return image.convert(mode)
-
-
-def red_above_transparent() -> Image.Image:
-    """The transparent pixels are black, which must not show."""
-    image = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
-    image.paste((*RED, 255), (0, 0, 64, 32))
-    return image
-
-
-def between_blue_sides() -> Image.Image:
-    """An image three times as wide as high."""
-    square = red_above_green()
-    wide = Image.new("RGB", (3 * square.width, square.height), "blue")
-    wide.paste(square, (square.width, 0))
-    return wide
-
-
-def gray(bits: int) -> Image.Image:
-    """Light gray above dark gray: 0.8 and 0.2 of white."""
-    levels = np.repeat([0.8, 0.2], 32)[:, None] * (2**bits - 1) * np.ones(64)
-    return Image.fromarray(levels.astype(np.uint8 if bits == 8 else np.uint16))
-
-
-def measurement(low: float, high: float, dtype: type) -> Image.Image:
-    """0.8 above 0.2 of the range between two values, which both occur in the middle."""
-    levels = np.repeat([0.8, 0.2], 32)[:, None] * np.ones(64)
-    levels = np.insert(levels, 32, [[1], [0]], axis=0)
-    return Image.fromarray((low + (high - low) * levels).astype(dtype))
-
-
-def save_rotated(path: Path) -> None:
-    """Save an image on its side, with the EXIF tag that cameras write then."""
-    exif = Image.Exif()
-    exif[0x0112] = 6  # rotate by 90 degrees clockwise to view
-    red_above_green().rotate(90).save(path, exif=exif, quality=95)
-
-
-def save_animation(path: Path) -> None:
-    second_frame = Image.new("RGB", (64, 64))
-    red_above_green().save(path, save_all=True, append_images=[second_frame])
-
-
-Color = tuple[int, int, int]
-FORMATS: dict[str, tuple[str, Callable[[Path], None], Color, Color]] = {
-    "PNG": ("a.png", lambda path: red_above_green().save(path), RED, GREEN),
-    "JPEG": ("a.jpg", lambda path: red_above_green().save(path, quality=95), RED, GREEN),
-    "CMYK JPEG": (
-        "a.jpg",
-        lambda path: red_above_green("CMYK").save(path, quality=95),
-        RED,
-        GREEN,
-    ),
-    "rotated JPEG": ("a.jpg", save_rotated, RED, GREEN),
-    "WebP": ("a.webp", lambda path: red_above_green().save(path, lossless=True), RED, GREEN),
-    "animated GIF": ("a.gif", save_animation, RED, GREEN),
-    "palette": ("a.png", lambda path: red_above_green().quantize(4).save(path), RED, GREEN),
-    "transparent": ("a.png", lambda path: red_above_transparent().save(path), RED, WHITE),
-    "transparent palette": (
-        "a.png",
-        lambda path: red_above_transparent().quantize(4).save(path),
-        RED,
-        WHITE,
-    ),
-    "8-bit gray": ("a.png", lambda path: gray(8).save(path), LIGHT_GRAY, DARK_GRAY),
-    "16-bit gray": ("a.png", lambda path: gray(16).save(path), LIGHT_GRAY, DARK_GRAY),
-    "floats from 0 to 1": (
-        "a.tif",
-        lambda path: measurement(0, 1, np.float32).save(path),
-        LIGHT_GRAY,
-        DARK_GRAY,
-    ),
-    "floats from -40 to 60": (
-        "a.tif",
-        lambda path: measurement(-40, 60, np.float32).save(path),
-        LIGHT_GRAY,
-        DARK_GRAY,
-    ),
-    "32-bit integers": (
-        "a.tif",
-        lambda path: measurement(0, 1e6, np.int32).save(path),
-        LIGHT_GRAY,
-        DARK_GRAY,
-    ),
-    "large": ("a.png", lambda path: red_above_green(size=(3000, 3000)).save(path), RED, GREEN),
-    "tiny": ("a.png", lambda path: red_above_green(size=(2, 2)).save(path), RED, GREEN),
-    # The center square is cut out, nothing is squeezed.
-    "wide": ("a.png", lambda path: between_blue_sides().save(path), RED, GREEN),
-}
-
-
-@pytest.mark.parametrize(("name", "save", "above", "below"), FORMATS.values(), ids=FORMATS.keys())
-def test_image_is_read_as_a_person_sees_it(
-    tmp_path: Path, name: str, save: Callable[[Path], None], above: Color, below: Color
-) -> None:
-    save(tmp_path / name)
-    pixels = predict.read(tmp_path / name)
-    assert pixels.shape == (32, 32, 3)
-    assert pixels.dtype == np.uint8
-    for half, color in ((pixels[:15], above), (pixels[17:], below)):
-        assert abs(half.astype(int) - color).max() <= 8
-
-
-def test_unreadable_image_is_reported_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    red_above_green().save(tmp_path / "complete.png")
-    content = (tmp_path / "complete.png").read_bytes()
-    (tmp_path / "truncated.png").write_bytes(content[: len(content) // 2])
-    (tmp_path / "text.png").write_text("not an image")
-    for name, reason in [
-        ("truncated.png", "not a readable image: "),
-        ("text.png", "Pillow does not know its format"),
-        ("missing.png", "No such file or directory"),
-    ]:
-        with pytest.raises(StageError, match=f"{name}.*{reason}"):
-            predict.read(tmp_path / name)
-    os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(StageError, match=r"pipe.png.*it is not a file"):  # without waiting for it
-        predict.read(tmp_path / "pipe.png")
-    monkeypatch.setattr(predict, "MAX_PIXELS", 64 * 64 - 1)
-    with pytest.raises(StageError, match="more than 4,095 pixels"):
-        predict.read(tmp_path / "complete.png")
-
-
-def test_images_of_a_folder_come_in_alphabetical_order(tmp_path: Path) -> None:
-    for name in (
-        "b.png",
-        "a.JPG",
-        "subfolder/c.webp",
-        ".hidden.png",
-        ".thumbnails/d.png",
-        "film.mpg",
-        "e.pdf",
-        "notes.txt",
-    ):
+def test_named_files_and_the_images_of_folders_are_read(tmp_path: Path) -> None:
+    for name in ("folder/b.png", "folder/a.jpg", "folder/notes.txt", "empty/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    files = predict.find([tmp_path / "notes.txt", tmp_path])
-    assert [str(path.relative_to(tmp_path)) for path in files] == [
-        "notes.txt",  # named by the user, so `read` reports it
-        "a.JPG",
-        "b.png",
-        "subfolder/c.webp",
-    ]
-    (tmp_path / "empty").mkdir()
+    files = predict.find([tmp_path / "folder/notes.txt", tmp_path / "folder"])
+    assert [path.name for path in files] == ["notes.txt", "a.jpg", "b.png"]
     with pytest.raises(StageError, match="empty: there is no image in this folder"):
         predict.find([tmp_path / "empty"])
 
@@ -176,6 +30,27 @@ def test_images_of_a_folder_come_in_alphabetical_order(tmp_path: Path) -> None:
 def test_control_characters_in_a_file_name_do_not_reach_the_terminal() -> None:
     name = Path(os.fsdecode(b"k\xe4se\x1b[2J.png"))  # Latin-1, and the code that clears the screen
     assert predict.as_text(name, {"simple_cnn": [("cat", 0.5)]}).startswith("k?se?[2J.png\n")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1", "cp1252"])
+def test_json_shows_the_names_that_the_table_shows_and_escapes_the_others(encoding: str) -> None:
+    for name, shown in [
+        ("cat.png", True),
+        ('a "b" \\.png', False),
+        ("käse.png", encoding != "ascii"),
+        ("貓🐈.png", encoding == "utf-8"),
+        (os.fsdecode(b"k\xe4se.png"), False),  # Latin-1 in a file system of UTF-8 names
+        ("\x1b[2J\n.png", False),  # clears the screen
+        ("\x9b2J.png", False),  # likewise
+        ("\u202egnp.exe", False),  # from right to left
+        ("\u2028.png", False),
+    ]:
+        text = predict.readable_json({"image": name}, encoding)
+        assert json.loads(text.encode(encoding).decode(encoding)) == {"image": name}
+        assert (name in text) == shown
+        assert text.replace("\n", "").isprintable()
+        if shown:
+            assert predict.as_text(Path(name), {"simple_cnn": []}).startswith(f"{name}\n")
 
 
 def test_test_images_get_the_evaluations_probabilities(trained: Repository, tmp_path: Path) -> None:
@@ -204,7 +79,7 @@ def test_test_images_get_the_evaluations_probabilities(trained: Repository, tmp_
 
 
 def test_text_output_names_image_models_and_classes(clone: Repository, tmp_path: Path) -> None:
-    red_above_green().save(tmp_path / "mine.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "mine.png")
     (clone.path / "models/fast94.keras").unlink()
     result = clone.run(*PREDICT, str(tmp_path / "mine.png"))
     assert result.returncode == 0
@@ -216,7 +91,7 @@ def test_text_output_names_image_models_and_classes(clone: Repository, tmp_path:
 
 
 def test_missing_models_are_reported_in_one_line(clone: Repository, tmp_path: Path) -> None:
-    red_above_green().save(tmp_path / "mine.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "mine.png")
     for model in MODELS:
         (clone.path / f"models/{model}.keras").unlink()
     for arguments, message in [
