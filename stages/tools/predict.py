@@ -1,8 +1,8 @@
 """Classify your own images: `python -m stages.tools.predict IMAGE ... [--model NAME] [--json]`.
 
-Reads image files, or folders of them, and models/. Prints the three most probable classes according
-to each model. Files that are not images are reported on standard error;
-the exit status is then 1. Writes nothing.
+Reads image files, or folders of them, and models/. Prints the three most probable classes
+according to each model. Files that are not images are reported on standard error; the exit status
+is then 1. Writes nothing.
 """
 
 import json
