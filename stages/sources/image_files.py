@@ -160,7 +160,7 @@ def resize_large(
     """
     width, height = size
     scale = min(extent[0] / width, extent[1] / height)
-    left, top = (extent[0] - scale * width) / 2, (extent[1] - scale * height) / 2
+    left, top = max(0, extent[0] - scale * width) / 2, max(0, extent[1] - scale * height) / 2
     resized = Image.new("RGB", size)
     for row in range(height):
         box = left, top + scale * row, left + scale * width, top + scale * (row + 1)
