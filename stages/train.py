@@ -6,7 +6,6 @@ models/checkpoints/MODEL/ has a checkpoint of the last completed epoch, from whi
 """
 
 import os
-import signal
 import sys
 from contextlib import nullcontext
 
@@ -53,6 +52,7 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     epoch_callbacks = [
         callbacks.Shuffle(training, settings.seed),
         callbacks.FrozenBatchNormalization(model_params.frozen_batch_norm_epochs),
+        callbacks.StopIfDiverged(name, model_params.learning_rate),
     ]
     verbose = 0
     if process == 0:
@@ -61,8 +61,9 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
         print_inputs(paths.TRAIN, paths.VALIDATION)
         curves = LearningCurves(paths.CURVES / name, checkpoints.history)
         epoch_callbacks.append(callbacks.RecordEpoch(checkpoints, curves))
-        # Keras' progress bar in a terminal, else one line per epoch.
-        verbose = 1 if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else 2
+        # Keras' progress bar in a terminal that can show it, else one line per epoch.
+        has_bar = sys.stdout.isatty() and sys.stdout.encoding.lower().startswith("utf")
+        verbose = 1 if has_bar and not os.environ.get("NO_COLOR") else 2
     model.fit(
         training.as_dataset(),
         validation_data=validation.as_dataset(),
@@ -81,7 +82,6 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     model_file.save(model, paths.MODELS / f"{name}.keras")
     provenance.record(name, settings, checkpoints.history)
     print_outputs(paths.MODELS / f"{name}.keras")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # too late to interrupt: training is complete
     checkpoints.clear()
 
 

@@ -3,9 +3,8 @@
 import errno
 import functools
 import os
-import signal
+import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import ParamSpec
 
 from stages.common.console import printable
@@ -23,24 +22,33 @@ class StageError(SystemExit):
         super().__init__("error: " + printable(" ".join(str(message).split())))
 
 
-def one_line_errors(main: Callable[Arguments, None]) -> Callable[Arguments, None]:
-    """Decorate a stage's `main`: a failing disk and Ctrl-C end in one line, without a traceback."""
+def discard_unwritable_output() -> bool:
+    """Whether standard output cannot be written: its disk is full, or its reader has ended.
 
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        # Exits at once: a KeyboardInterrupt raised inside a TensorFlow callback gets lost.
-        os.write(2, b"interrupted: run it again to resume\n")
-        os._exit(130)  # 128 + SIGINT, the shell's convention
+    What was printed is then discarded, because Python would complain about it at exit.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
+def one_line_errors(main: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """Decorate a stage's `main`: a failing disk ends in one line, without a traceback."""
 
     @functools.wraps(main)
     def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
-        signal.signal(signal.SIGINT, interrupt)
         try:
             main(*args, **kwargs)
+            sys.stdout.flush()
         except OSError as error:
             remedy = "free some space" if error.errno == errno.ENOSPC else "fix that"
-            location = f"{error.filename}: " if error.filename else ""
+            location = "standard output" if discard_unwritable_output() else error.filename
             raise StageError(
-                f"{location}{error.strerror or error}; {remedy} and run it again"
+                f"{location}: " * bool(location)
+                + f"{error.strerror or error}; {remedy} and run it again"
             ) from None
 
     return guarded

@@ -38,6 +38,8 @@ def initialize() -> tuple[int, int]:
     import jax
 
     if ADDRESS in os.environ:
+        # It would swallow SIGTERM.
+        jax.config.update("jax_enable_preemption_service", False)  # type: ignore[no-untyped-call]
         try:
             keras.distribution.initialize()
         except (ValueError, TypeError, AttributeError, RuntimeError) as error:
