@@ -91,8 +91,9 @@ def random_model(seed: int) -> "keras.Model":
 def main() -> None:
     settings = params.load()
     lock_stage("fetch_weights")
-    # Enough to read and write weights, and faster to import than TensorFlow.
-    os.environ.setdefault("KERAS_BACKEND", "numpy")
+    # Enough to read and write weights, and faster to import than TensorFlow; random weights depend
+    # on it.
+    os.environ["KERAS_BACKEND"] = "numpy"
     if settings.dataset == "sample":
         model = random_model(settings.sample.seed)
     elif file := local_files.named_in(VARIABLE):

@@ -23,11 +23,11 @@ def code(name: str) -> list[Path]:
 
 
 def fingerprint(name: str, settings: Params) -> str:
-    """SHA-256 over code, parameters, data, initial weights and software versions."""
+    """SHA-256 over code, parameters, data, initial weights, software versions and its settings."""
     model_params = settings.model(name)
     weights = [paths.IMAGENET_WEIGHTS] if model_params.weights == "imagenet" else []
     arrays = [folder / x for folder in (paths.TRAIN, paths.VALIDATION) for x in ROW_SHAPES]
     checksums = [sha256(path) for path in (*code(name), *arrays, *weights)]
     versions = [(package, version(package)) for package in (*PACKAGES, keras.backend.backend())]
-    everything = repr((checksums, versions, settings.seed, model_params))
+    everything = repr((checksums, versions, stages.ENVIRONMENT, settings.seed, model_params))
     return hashlib.sha256(everything.encode()).hexdigest()

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from stages import ENVIRONMENT
 from stages.common import paths
 from stages.common.atomic import write_json
 from stages.common.hashing import sha256
@@ -46,7 +47,8 @@ def archive_origin() -> dict[str, str | None]:
 
 
 def describe(name: str, settings: Params) -> dict[str, Any]:
-    """What the model's file depends on: software, processor, data, seed and Git commit.
+    """What the model's file depends on: software, its settings, processor, data, seed and Git
+    commit.
 
     `model_sha256` identifies the file.
     """
@@ -64,6 +66,7 @@ def describe(name: str, settings: Params) -> dict[str, Any]:
         "python": platform.python_version(),
         **{package: version(package) for package in [*PACKAGES, keras.backend.backend()]},
         "system": platform.platform(),
+        "environment": ENVIRONMENT,
         "processor_features": np.show_config(mode="dicts")["SIMD Extensions"]["found"],
         "processor_cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")  # not on macOS

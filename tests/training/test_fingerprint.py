@@ -34,6 +34,7 @@ SCRIPT = """
 import json, os, shutil
 os.environ.setdefault("KERAS_BACKEND", "numpy")  # faster to import
 from pathlib import Path
+import stages
 from stages.common import params
 from stages.training.fingerprint import code, fingerprint
 from tests.repository import Repository
@@ -51,6 +52,8 @@ for change in json.loads(Path("changes.json").read_text()):
         file.write_bytes(original + b"\\n")
     fingerprints[change] = current()
     file.write_bytes(original)
+stages.ENVIRONMENT["ONEDNN_MAX_CPU_ISA"] = "AVX2"
+fingerprints["environment"] = current()
 files = [str(file.relative_to(Path.cwd())) for file in code("simple_cnn")]
 print(json.dumps({"fingerprints": fingerprints, "code": files}))
 """
@@ -84,6 +87,12 @@ def test_fingerprint_differs_after_a_change_of(
 @pytest.mark.parametrize("change", UNRELATED_CHANGES.values(), ids=UNRELATED_CHANGES)
 def test_fingerprint_is_independent_of(result: dict[str, dict[str, str]], change: str) -> None:
     assert result["fingerprints"][change] == result["fingerprints"]["unchanged"]
+
+
+def test_fingerprint_differs_with_other_settings_of_libraries(
+    result: dict[str, dict[str, str]],
+) -> None:
+    assert result["fingerprints"]["environment"] != result["fingerprints"]["unchanged"]
 
 
 def test_fingerprint_covers_the_code_that_dvc_tracks(result: dict[str, dict[str, str]]) -> None:
