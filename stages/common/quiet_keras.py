@@ -10,6 +10,9 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
+
+from stages.common.errors import StageError
 
 START_UP_MESSAGES = re.compile(
     rb"All log messages before absl::InitializeLog|oneDNN custom operations are on"
@@ -18,11 +21,18 @@ START_UP_MESSAGES = re.compile(
 )
 
 
+def memory_file() -> IO[bytes]:
+    """A temporary file in memory, because every disk may be full; on disk except on Linux."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("stderr"), "r+b")
+    return tempfile.TemporaryFile()
+
+
 @contextmanager
 def without_start_up_messages() -> Iterator[None]:
     """Capture standard error; at the end, write everything but the start-up messages."""
     stderr = os.dup(2)
-    with tempfile.TemporaryFile() as captured:
+    with memory_file() as captured:
         os.dup2(captured.fileno(), 2)
         try:
             yield
@@ -36,11 +46,17 @@ def without_start_up_messages() -> Iterator[None]:
 
 
 with without_start_up_messages():
-    import keras
+    try:
+        import keras
 
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
 
-        tf.config.list_physical_devices()  # searches for GPUs now, and reports missing drivers
+            tf.config.list_physical_devices()  # searches for GPUs now, and reports missing drivers
+    except OSError as error:  # its import looks for a folder for temporary files
+        raise StageError(
+            f"TensorFlow cannot be imported: {error.strerror or error}; free some space there, or "
+            "set TMPDIR to another folder"
+        ) from None
 
 __all__ = ["keras"]

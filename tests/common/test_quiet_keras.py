@@ -1,10 +1,11 @@
-"""Keras' import prints warnings, but not TensorFlow's start-up messages."""
+"""Keras' import prints warnings, but not TensorFlow's start-up messages, and needs no disk."""
 
 import os
 import subprocess
 import sys
 
-from tests.repository import ROOT
+from tests.faults import assert_one_line, needs_mounts, outputs, read_only, run_mounted
+from tests.repository import ROOT, Repository
 
 SCRIPT = """
 import os
@@ -26,3 +27,13 @@ def test_only_start_up_messages_are_silenced() -> None:
         check=True,
     )
     assert result.stderr == "W0 allocator.cc: Allocation of 99 GB exceeds free memory\n"
+
+
+@needs_mounts
+def test_no_folder_for_temporary_files_ends_a_stage_in_one_line(clone: Repository) -> None:
+    before = outputs(clone)
+    folders = ["/tmp", "/var/tmp", str(clone.path)]
+    prepare = " && ".join([*map(read_only, folders), f"cd {clone.path}"])
+    result = run_mounted(clone, prepare, "evaluate simple_cnn")
+    assert_one_line(result, "TensorFlow cannot be imported: No usable temp", "set TMPDIR")
+    assert outputs(clone) == before
