@@ -5,7 +5,9 @@ dropout layers nor the learning curves, so training they resume differs from uni
 """
 
 import json
+import math
 import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ import numpy as np
 from stages.common.atomic import atomic_write, remove
 from stages.training import distributed
 
-History = list[dict[str, float]]  # metrics and seconds of each completed epoch
+History = list[dict[str, float]]  # of each completed epoch: its number, metrics and seconds
+EPOCH_KEYS = {"epoch", "accuracy", "loss", "val_accuracy", "val_loss", "seconds"}
 
 
 class Checkpoints:
@@ -46,14 +49,21 @@ class Checkpoints:
                 variable.assign(value)
         return epochs
 
+    def path(self, epoch: int) -> Path:
+        """The checkpoint after an epoch."""
+        return self.folder / f"epoch-{epoch:06d}.npz"
+
     def read_newest(self) -> list[np.ndarray] | None:
         """The variables' values in the newest usable checkpoint, if any; sets the history."""
         for path in sorted(self.folder.glob("epoch-*.npz"), reverse=True):
             try:
                 values = self.read(path)
-            except Exception as error:  # zip, NumPy and JSON raise many types on damaged files
-                path.replace(path.with_suffix(".damaged"))
-                print(f"set aside damaged checkpoint {path}: {error!s:.200}", flush=True)
+            except Exception as error:  # zip, NumPy and JSON raise many types
+                damaged = path.with_suffix(".damaged")
+                remove(damaged)
+                path.replace(damaged)
+                reason = " ".join(str(error).split())
+                print(f"set aside damaged checkpoint {path}: {reason:.200}", flush=True)
                 continue
             if values is not None:
                 self.newest = path
@@ -61,18 +71,41 @@ class Checkpoints:
         return None
 
     def read(self, path: Path) -> list[np.ndarray] | None:
-        """The variables' values in one checkpoint, None if its fingerprint is another one."""
+        """The variables' values in one checkpoint, None if its fingerprint is another one.
+
+        Raises an exception if it is not a checkpoint of these variables after that epoch.
+        """
+        if not path.is_file():
+            raise ValueError("not a file")
         with np.load(path, allow_pickle=False) as saved:  # verifies a checksum of each entry
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in saved.zip.infolist()):
+                raise ValueError("compressed")  # it could take any amount of memory
             if str(saved["fingerprint"]) != self.fingerprint:
                 return None
             values = [saved[f"variable_{i}"] for i in range(len(self.variables))]
-            self.history = json.loads(str(saved["history"]))
-            return values
+            history: History = json.loads(str(saved["history"]))
+            entries = len(saved.files)
+        if entries != len(values) + len(("fingerprint", "history")):
+            raise ValueError(f"{entries} entries for {len(values)} variables")
+        for value, variable in zip(values, map(np.asarray, self.variables), strict=True):
+            if (value.shape, value.dtype) != (variable.shape, variable.dtype):
+                raise ValueError(
+                    f"a variable is {value.dtype} {value.shape}, not {variable.dtype} "
+                    f"{variable.shape}"
+                )
+        for number, epoch in enumerate(history, start=1):
+            finite = all(map(math.isfinite, epoch.values()))
+            if epoch.keys() != EPOCH_KEYS or epoch["epoch"] != number or not finite:
+                raise ValueError(f"its epoch {number} is {epoch}")
+        if path != self.path(len(history)):
+            raise ValueError(f"its history has {len(history)} epochs")
+        self.history = history
+        return values
 
     def save(self) -> None:
         """Write a checkpoint after the last epoch of the history; keeps only the one before it."""
         values = {f"variable_{i}": np.asarray(value) for i, value in enumerate(self.variables)}
-        path = self.folder / f"epoch-{len(self.history):06d}.npz"
+        path = self.path(len(self.history))
         # Removed before the new one is written, so that there are never more than two.
         for old in self.folder.glob("*"):
             if old != self.newest:
