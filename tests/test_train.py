@@ -61,6 +61,32 @@ print(json.dumps({name: float(abs(x.numpy()).max()) for name, x in variables.ite
 """
 
 
+# In one process, in place of three that import TensorFlow each.
+TRAIN_AND_RESUME = """
+import json, sys, zipfile
+from pathlib import Path
+from stages import train
+from stages.common.hashing import sha256
+from stages.common.quiet_keras import keras
+
+def fail(*arguments):
+    raise SystemExit("killed before the model is saved")
+
+file, save, digests = Path("models/simple_cnn.keras"), train.model_file.save, []
+for function in (save, fail, save):
+    keras.backend.clear_session()  # names of layers start at 1 again
+    train.model_file.save = function
+    try:
+        train.main("simple_cnn")
+        digests.append(sha256(file))
+    except SystemExit as error:
+        assert function is fail, error
+layers = json.loads(zipfile.ZipFile(file).read("config.json"))["config"]["layers"]
+trainable = [layer["config"].get("trainable", True) for layer in layers]
+print(json.dumps({"digests": digests, "trainable": trainable}))
+"""
+
+
 def kill_after_epoch(repository: Repository, epoch: int, log: Path) -> None:
     """Start training and kill it once the checkpoint of an epoch exists."""
     process = repository.start(*TRAIN, log=log)
@@ -115,6 +141,42 @@ def test_frozen_batch_normalization_does_not_change(clone: Repository) -> None:
     assert moved[2]["moving mean"] == moved[2]["offset"] == 0
     assert moved[2]["bias"] > 0
     assert min(moved[1].values()) > 0
+
+
+def test_training_killed_before_its_model_is_saved_resumes_to_the_same_bytes(
+    clone: Repository,
+) -> None:
+    (clone.path / "stages/architectures/simple_cnn.py").write_text(NORMALIZED_NETWORK)
+    entry = {"weights": "random", "learning_rate": 0.1, "frozen_batch_norm_epochs": 2}
+    entry["ema_decay"] = 0.5  # which replaces all weights that are trainable at the end
+    clone.set_params("epochs=2", f"models.simple_cnn={json.dumps(entry)}")
+    result = run_keras_script(TRAIN_AND_RESUME, clone.path)
+    uninterrupted, resumed = result["digests"]
+    assert resumed == uninterrupted
+    assert all(result["trainable"])
+
+
+def test_diverged_training_ends_in_one_line_without_a_checkpoint_of_that_epoch(
+    clone: Repository,
+) -> None:
+    entry = {"weights": "random", "dropout": 0.5, "optimizer": "sgd"}
+    entry |= {"learning_rate": 10.0, "weight_decay": 1.0}
+    clone.set_params("epochs=6", f"models.simple_cnn={json.dumps(entry)}")
+    result = clone.run(*TRAIN)
+    assert result.returncode == 1
+    epoch = result.stdout.count("Epoch ")
+    assert 1 < epoch < 6
+    assert result.stderr == (
+        f"error: simple_cnn: training diverged in epoch {epoch}: loss is not finite; lower "
+        "models.simple_cnn.learning_rate in params.yaml, which is 10\n"
+    )
+    newest = max((clone.path / CHECKPOINTS).iterdir())
+    assert newest.name == f"epoch-{epoch - 1:06d}.npz"
+    assert clone.epochs_recorded("simple_cnn") == epoch - 1
+    curves = clone.path / "metrics/curves/simple_cnn"
+    written = "".join(file.read_text() for file in curves.rglob("*.*"))
+    assert "nan" not in written.lower()
+    assert "inf" not in written.lower()
 
 
 def test_forced_training_changes_nothing(clone: Repository) -> None:

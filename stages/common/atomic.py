@@ -58,9 +58,10 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write `content` as indented JSON."""
+    """Write `content` as indented JSON, which has no NaN: raises `ValueError` for it."""
+    text = json.dumps(content, indent=1, allow_nan=False)
     with atomic_write(path) as partial:
-        partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:

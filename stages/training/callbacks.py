@@ -1,6 +1,10 @@
-"""What happens before and after each epoch: shuffle, freeze batch normalization, record."""
+"""What happens around each epoch: shuffle, freeze batch normalization, stop if diverged, record."""
 
 import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
 
 from stages.common.errors import StageError
 from stages.common.quiet_keras import keras
@@ -21,11 +25,12 @@ class Shuffle(keras.callbacks.Callback):
 
 
 class FrozenBatchNormalization(keras.callbacks.Callback):
-    """Freezes batch normalization, including its moving averages, for the first `epochs`.
+    """Freezes batch normalization, including its moving averages, in the first `epochs` epochs.
 
     Otherwise batches of other images than the network was pretrained on move the averages faster
-    than the weights can adapt (https://keras.io/guides/transfer_learning/). Raises `StageError` on
-    backends other than TensorFlow.
+    than the weights can adapt (https://keras.io/guides/transfer_learning/). Between epochs it is
+    not frozen, so that what is saved does not depend on the epoch in which training was resumed.
+    Raises `StageError` on backends other than TensorFlow.
     """
 
     def __init__(self, epochs: int) -> None:
@@ -37,17 +42,59 @@ class FrozenBatchNormalization(keras.callbacks.Callback):
             )
         self.epochs = epochs
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        trainable = epoch >= self.epochs
-        normalizations = [
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self.normalizations = [
             layer
             for layer in self.model._flatten_layers()
-            if isinstance(layer, keras.layers.BatchNormalization)
+            if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
         ]
-        if any(layer.trainable != trainable for layer in normalizations):
-            for layer in normalizations:
-                layer.trainable = trainable
-            self.model.make_train_function(force=True)
+
+    def set_trainable(self, trainable: bool) -> None:
+        for layer in self.normalizations:
+            layer.trainable = trainable
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if epoch < self.epochs:
+            self.set_trainable(False)
+        elif 0 < epoch == self.epochs:
+            self.model.make_train_function(force=True)  # the one so far does not train them
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if epoch < self.epochs:
+            self.set_trainable(True)
+
+
+class StopIfDiverged(keras.callbacks.Callback):
+    """Ends training with a `StageError` as soon as the loss, or a weight, is not finite.
+
+    The loss is checked after each execution, weights and validation after each epoch.
+    """
+
+    async_safe = True  # Keras may check the loss while the next batches are trained on
+
+    def __init__(self, name: str, learning_rate: float) -> None:
+        super().__init__()
+        self.name, self.learning_rate = name, learning_rate
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.epoch = epoch + 1
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self.check((logs or {}).items())
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.check((logs or {}).items())
+        self.check((variable.path, variable) for variable in self.model.variables)
+
+    def check(self, values: Iterable[tuple[str, Any]]) -> None:
+        """Raise if one of the named values is not finite."""
+        for key, value in values:
+            if not np.isfinite(value).all():
+                raise StageError(
+                    f"{self.name}: training diverged in epoch {self.epoch}: {key} is not finite; "
+                    f"lower models.{self.name}.learning_rate in params.yaml, which is "
+                    f"{self.learning_rate:g}"
+                )
 
 
 class RecordEpoch(keras.callbacks.Callback):
