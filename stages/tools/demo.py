@@ -3,15 +3,18 @@
 An interrupted demo resumes. With `--remove` it removes demo/ instead, with everything in it.
 """
 
+import os
 import shutil
 import signal
 import subprocess
 from pathlib import Path
+from types import FrameType
 
 from stages.common import command_line, paths
 from stages.common.atomic import atomic_write, remove
 from stages.common.errors import StageError, one_line_errors
 from stages.common.locks import lock_stage
+from stages.common.start_up import SIGNALS, descendants
 
 DEMO = Path("demo")
 LOCK = "requirements.lock"
@@ -60,10 +63,18 @@ def check_clone(commit: str) -> None:
         )
 
 
+def pass_on(number: int, _frame: FrameType | None) -> None:
+    """Pass a signal on to DVC and its stage, and wait for their end; they get Ctrl-C anyway."""
+    if number != signal.SIGINT:
+        for child in descendants(os.getpid()):
+            os.kill(child, number)
+
+
 def run_pipeline() -> None:
     """Run `dvc exp run` in demo/ and print the results; raises `StageError` if it fails."""
-    # Ctrl-C is for DVC and its stage, which get it too; this process waits for their end.
-    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.set_wakeup_fd(-1)
+    for number in SIGNALS:
+        signal.signal(number, pass_on)
     settings = [argument for setting in SETTINGS for argument in ("--set-param", setting)]
     if subprocess.run(["dvc", "exp", "run", *settings], cwd=DEMO).returncode != 0:
         raise StageError("the demo is incomplete; `make demo` resumes it")
