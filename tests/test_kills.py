@@ -41,6 +41,11 @@ def interrupt(dvc: subprocess.Popen[bytes]) -> None:
     os.killpg(dvc.pid, signal.SIGINT)
 
 
+def terminate(dvc: subprocess.Popen[bytes]) -> None:
+    """Send what a machine that shuts down sends."""
+    os.killpg(dvc.pid, signal.SIGTERM)
+
+
 class Killer:
     """Runs `dvc repro` repeatedly and kills each run at a random moment."""
 
@@ -135,14 +140,14 @@ def test_pipeline_killed_at_random_moments_ends_with_the_same_bytes(
     lost = []  # completed epochs, by each kill
     completed = 0
     for number in range(14):
-        kill = (kill_all, kill_stage, interrupt)[number % 3]
+        kill = (kill_all, kill_stage, interrupt, terminate)[number % 4]
         if number < 10:
             output = killer.run(killer.epochs_begun(killer.random.randint(1, 4)), 0.1, kill)
         else:
             output = killer.run(killer.being_written("models/checkpoints/*/.partial-*"), 0, kill)
         assert "Traceback" not in output
         resumed = re.search(r"resuming simple_cnn after epoch (\d+) of", output)
-        if kill is interrupt:
+        if kill in (interrupt, terminate):
             assert "interrupted: run it again to resume" in output
         if completed > 1:
             assert resumed, output

@@ -1,4 +1,4 @@
-"""What happens around each epoch: shuffle, freeze batch normalization, stop if diverged, record."""
+"""What happens around each epoch: shuffle, freeze, stop if training diverged, record."""
 
 import time
 from collections.abc import Iterable

@@ -1,5 +1,6 @@
 """Training on JAX in several processes and on several devices gives the losses of one process."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -100,9 +101,13 @@ def test_two_devices_give_the_losses_of_one(jax_repository: Repository) -> None:
     np.testing.assert_allclose(losses(jax_repository), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("killed", [0, 1])
+@pytest.mark.parametrize(("killed", "number"), [(0, signal.SIGKILL), (1, signal.SIGTERM)])
 def test_killing_one_process_ends_the_other_and_the_next_run_resumes(
-    jax_repository: Repository, tmp_path: Path, start_two: StartTwo, killed: int
+    jax_repository: Repository,
+    tmp_path: Path,
+    start_two: StartTwo,
+    killed: int,
+    number: signal.Signals,
 ) -> None:
     jax_repository.set_params("epochs=60")
     jax_repository.check("rm", "-rf", "models/checkpoints")
@@ -110,7 +115,10 @@ def test_killing_one_process_ends_the_other_and_the_next_run_resumes(
     processes = start_two()
     checkpoint = jax_repository.path / "models/checkpoints/simple_cnn/epoch-000002.npz"
     wait_until(checkpoint.exists, processes[0], main_log)
-    processes[killed].kill()
+    processes[killed].send_signal(number)
+    if number == signal.SIGTERM:
+        assert processes[killed].wait(timeout=10) == 128 + number
+        assert read_log(tmp_path, killed).endswith("interrupted: run it again to resume\n")
     assert processes[other].wait(timeout=60) not in (None, 0)
     log = read_log(tmp_path, other)
     assert "another process has ended" in log
