@@ -113,13 +113,18 @@ def results(repository: Repository) -> dict[str, str]:
     return repository.digests([*files, "metrics/report.html", "metrics/report.md"])
 
 
+def repro(repository: Repository) -> list[str]:
+    """Run `dvc repro`; returns the stages it ran, but for the check after every change."""
+    return [stage for stage in repository.stages_run("repro") if stage != "check_params"]
+
+
 def test_settings_of_earlier_runs_and_of_merged_branches_train_nothing_again(
     clone: Repository,
 ) -> None:
     original = results(clone)
     clone.check("git", "checkout", "--quiet", "-b", "simple")
     clone.set_params("models.simple_cnn.dropout=0.3")
-    assert clone.stages_run("repro") == ["train@simple_cnn", "evaluate@simple_cnn", "compare"]
+    assert repro(clone) == ["train@simple_cnn", "evaluate@simple_cnn", "compare"]
     changed = results(clone)
     assert {file for file in original if changed[file] != original[file]} >= {
         "models/simple_cnn.keras",
@@ -130,25 +135,25 @@ def test_settings_of_earlier_runs_and_of_merged_branches_train_nothing_again(
     }
     # Back and forth, with and without the lock file that belongs to the settings.
     clone.set_params("models.simple_cnn.dropout=0.5")
-    assert clone.stages_run("repro") == []
+    assert repro(clone) == []
     assert results(clone) == original
     clone.set_params("models.simple_cnn.dropout=0.3")
     clone.check("git", "checkout", "--quiet", "dvc.lock")
-    assert clone.stages_run("repro") == []
+    assert repro(clone) == []
     assert results(clone) == changed
     clone.check("git", "commit", "--quiet", "--all", "--message", "simple_cnn")
 
     clone.check("git", "checkout", "--quiet", "main")
-    assert clone.stages_run("repro") == []
+    assert repro(clone) == []
     assert results(clone) == original
     clone.set_params("notebook_accuracy.simple_cnn=0.5")
-    assert clone.stages_run("repro") == ["compare"]
+    assert repro(clone) == ["compare"]
     clone.check("git", "commit", "--quiet", "--all", "--message", "another notebook")
     # As in docs/remotes-and-teams.md. This combination has not been compared yet.
     clone.check("git", "checkout", "--quiet", "simple")
     assert "Merge conflict in dvc.lock" in clone.run("git", "merge", "main").stdout
     clone.check("git", "checkout", "--theirs", "dvc.lock", "metrics")
-    assert clone.stages_run("repro") == ["compare"]
+    assert repro(clone) == ["compare"]
     clone.check("git", "add", "dvc.lock", "metrics")
     clone.check("git", "commit", "--quiet", "--no-edit")
     trained = training_results("simple_cnn")
@@ -290,6 +295,19 @@ def test_folder_with_an_umlaut(clone: Repository, tmp_path: Path) -> None:
     repository.check("dvc", "cache", "dir", "--local", str(tmp_path / "cache"))
     assert repository.changed_stages().isdisjoint(TRAIN_STAGES)
     repository.check("dvc", "exp", "run", "--temp", "fetch", "--set-param", "sample.seed=2")
+
+
+def test_outputs_that_a_failed_stage_lost_return_from_the_cache(clone: Repository) -> None:
+    before = clone.digests(training_results("simple_cnn"))
+    architecture = "stages/architectures/simple_cnn.py"
+    (clone.path / architecture).write_text("raise ValueError\n")
+    assert clone.run("dvc", "repro", "--single-item", "train@simple_cnn").returncode != 0
+    assert not (clone.path / "models/simple_cnn.keras").exists()
+    clone.check("git", "checkout", "--quiet", architecture)
+    clone.check("git", "checkout", "--quiet", "dvc.lock", "metrics")  # as in docs/trust.md
+    clone.check("dvc", "checkout")
+    assert clone.digests(training_results("simple_cnn")) == before
+    assert clone.changed_stages() == set()
 
 
 def test_git_adds_no_output_of_a_new_model_whose_training_failed(clone: Repository) -> None:

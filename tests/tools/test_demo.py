@@ -166,4 +166,4 @@ def test_clean_demo_removes_the_clone(repository: DemoRepository) -> None:
     assert not (repository.path / "demo").exists()
     assert repository.demo("--remove").returncode == 0  # nothing to do
     assert (repository.path / "metrics/comparison.png").exists()
-    repository.refuses("usage: python -m stages.tools.demo [--remove]", arguments=("--clean",))
+    repository.refuses("unrecognized arguments: --clean; see", arguments=("--clean",))

@@ -17,8 +17,8 @@ from pathlib import Path
 from stages.common import params
 from stages.training import model_file, optimizer, test_time_augmentation
 
-network = model_file.load(Path("models/fast94.keras"))
-network = network.get_layer("fast94") if network.name in [x.name for x in network.layers] else network
+trained = model_file.load(Path("models/fast94.keras"))  # averages 6 views itself
+network = trained.get_layer(trained.name)
 settings = params.load().model("fast94")
 for views in (1, 2, 6):
     model = test_time_augmentation.average_views(network, views)
