@@ -27,7 +27,8 @@ clean-demo:  ## remove demo/, with all commits and experiments in it
 repro: setup  ## run the stages of the real pipeline that have changed
 	dvc repro
 
-PYTEST := python -m pytest --numprocesses 2 --dist worksteal
+# One process more than the smallest machine has cores: some tests mostly wait.
+PYTEST := python -m pytest --numprocesses 3 --dist worksteal
 
 test: setup lint  ## run all tests
 	$(PYTEST)

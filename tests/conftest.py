@@ -17,8 +17,8 @@ LINKED_BYTES = 100_000  # DVC write-protects its outputs, so copies may share th
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that need the trained repository, which `make test-fast` leaves out.
 
-    They come first, the longest at the very beginning. One of pytest's two processes starts with
-    them; the other one starts with the second half of the list and takes over what is left.
+    They come first, the longest at the very beginning. One of pytest's processes starts with them;
+    the others start further down the list and take over what is left.
     """
 
     def needs_training(item: pytest.Item) -> bool:

@@ -13,7 +13,7 @@ from tests.repository import Repository, run_keras_script
 
 EVALUATE_WITH_KERAS = """
 import json, keras, numpy
-model = keras.models.load_model("models/fast94.keras")
+model = keras.models.load_model("models/simple_cnn.keras")
 x, y = numpy.load("data/test/x.npy"), numpy.load("data/test/y.npy")
 print(json.dumps(model.evaluate(x, y, verbose=0)))
 """
@@ -21,7 +21,7 @@ print(json.dumps(model.evaluate(x, y, verbose=0)))
 
 def test_metrics_are_those_of_keras(trained: Repository) -> None:
     loss, accuracy = run_keras_script(EVALUATE_WITH_KERAS, trained.path)
-    metrics = json.loads((trained.path / "metrics/fast94.json").read_text())
+    metrics = json.loads((trained.path / "metrics/simple_cnn.json").read_text())
     assert abs(metrics["loss"] - loss) < 1e-6
     assert abs(metrics["accuracy"] - accuracy) < 1e-6
 

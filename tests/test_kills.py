@@ -19,7 +19,7 @@ import yaml
 
 from tests.repository import Repository, training_results, wait_until
 
-EPOCHS = 100
+EPOCHS = 60
 RESULTS = [*training_results("simple_cnn"), "metrics/simple_cnn.json"]
 RESULTS += ["data/cifar-10-python.tar.gz", "data/train/x.npy", "data/test/y.npy"]
 REPRO = ("dvc", "repro", "evaluate@simple_cnn")

@@ -36,13 +36,13 @@ def test_machine_that_pulls_the_results_reruns_nothing(clone: Repository, tmp_pa
     clone.check("git", "reset", "--quiet", "--hard")
     clone.check("dvc", "exp", "branch", "low-dropout", "other")
     clone.set_params("notebook_accuracy.simple_cnn=0.5")
-    assert clone.stages_run("repro") == ["compare"]
+    assert clone.stages_run("repro") == ["check_params", "compare"]
     clone.check("git", "commit", "--quiet", "--all", "--message", "another notebook")
     merge = clone.run("git", "merge", "other")
     assert "CONFLICT (content): Merge conflict in dvc.lock" in merge.stdout
     clone.check("git", "checkout", "--theirs", "dvc.lock", "metrics")
     clone.check("dvc", "pull", "--quiet")
-    assert clone.stages_run("repro") == ["compare"]
+    assert clone.stages_run("repro") == ["check_params", "compare"]
 
 
 def test_tag_publishes_a_model(clone: Repository, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ SEEDS = [sys.executable, "-m", "stages.tools.seeds"]
 def test_queued_experiments_give_mean_and_spread_over_seeds(clone: Repository) -> None:
     metrics = json.loads((clone.path / "metrics/simple_cnn.json").read_text())
     by_seed = {0: metrics["accuracy"]}
-    clone.check("dvc", "exp", "run", "--queue", "-S", "seed=1,2", "evaluate@simple_cnn")
-    assert clone.check("dvc", "queue", "status").count("Queued") == 2
+    clone.check("dvc", "exp", "run", "--queue", "-S", "seed=1", "evaluate@simple_cnn")
+    assert clone.check("dvc", "queue", "status").count("Queued") == 1
     clone.check("dvc", "exp", "run", "--run-all", "--jobs", "1")
     for baseline in json.loads(clone.check("dvc", "exp", "show", "--json")):
         for experiment in baseline["experiments"] or []:
@@ -22,7 +22,7 @@ def test_queued_experiments_give_mean_and_spread_over_seeds(clone: Repository) -
             seed = data["params"]["params.yaml"]["data"]["seed"]
             metrics = data["metrics"]["metrics/simple_cnn.json"]["data"]
             by_seed[seed] = metrics["accuracy"]
-    assert set(by_seed) == {0, 1, 2}
+    assert set(by_seed) == {0, 1}
 
     other_settings = ("-S", "models.simple_cnn.dropout=0.1", "-S", "epochs=2")
     clone.check("dvc", "exp", "run", *other_settings, "evaluate@simple_cnn")
@@ -32,7 +32,7 @@ def test_queued_experiments_give_mean_and_spread_over_seeds(clone: Repository) -
     assert table[0] == [
         "simple_cnn",
         "epochs 1, dropout 0.5",
-        "0, 1, 2",
+        "0, 1",
         f"{np.mean(accuracies):.2%}",
         f"{np.std(accuracies, ddof=1):.2%}",
         f"{min(accuracies):.2%} to {max(accuracies):.2%}",

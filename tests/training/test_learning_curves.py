@@ -12,7 +12,7 @@ from tests.repository import Repository
 OPEN = """
 from pathlib import Path
 from stages.training.learning_curves import LearningCurves
-LearningCurves("simple_cnn", Path("metrics/curves/simple_cnn"), [])
+LearningCurves(Path("metrics/curves/simple_cnn"), [])
 """
 MESSAGE = "error: metrics/curves/simple_cnn: DVCLive cannot open the repository: "
 
