@@ -26,9 +26,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # only what it writes itself, its defaults.
 os.environ["KERAS_HOME"] = str(Path(__file__).parent.parent / ".dvc/tmp/keras")
 
-# These would train less than params.yaml says, or write the learning curves elsewhere.
+# These would train less than params.yaml says, write the learning curves elsewhere, or end an
+# import in a traceback.
+IGNORED = ("KERAS_MAX_", "KERAS_NNX_", "DVCLIVE_", "TQDM_", "SOURCE_DATE_EPOCH")
 for variable in [*os.environ]:
-    if variable.startswith(("KERAS_MAX_", "KERAS_NNX_", "DVCLIVE_")):
+    if variable.startswith(IGNORED):
         del os.environ[variable]
 
 # What is left to the user although it may change a model's bytes; provenance records it. The names

@@ -103,7 +103,7 @@ def test_make_reports_a_missing_python_before_it_installs_anything(tmp_path: Pat
     copy_project(tmp_path)
     copy = Repository(tmp_path)
     for target in ("setup", "demo", "test", "repro"):
-        result = copy.run("make", target, "PYTHON=python3.99")
+        result = copy.run("make", "--no-print-directory", target, "PYTHON=python3.99")
         assert result.returncode == 2
         assert result.stderr.startswith("error: python3.99: not found; ")
         assert len(result.stderr.splitlines()) == 2  # the other is make's

@@ -17,21 +17,8 @@ TRAIN = [sys.executable, "-m", "stages.train", "simple_cnn"]
 StartTwo = Callable[[], list[subprocess.Popen[bytes]]]
 
 
-@pytest.fixture(scope="module")
-def jax_repository(trained: Repository, tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """A repository in which one process trained simple_cnn on JAX, two epochs of the sample."""
-    path = tmp_path_factory.mktemp("jax") / "clone"
-    trained.check("cp", "-a", str(trained.path), str(path))
-    repository = Repository(path)
-    repository.set_params("sample.images_per_file=320", "epochs=2", "batch_size=128")
-    for stage in ("fetch", "preprocess"):
-        repository.check(sys.executable, "-m", f"stages.{stage}")
-    repository.check(*TRAIN, KERAS_BACKEND="jax")
-    return repository
-
-
 @pytest.fixture
-def start_two(jax_repository: Repository, tmp_path: Path) -> Iterator[StartTwo]:
+def start_two(clone: Repository, tmp_path: Path) -> Iterator[StartTwo]:
     """A function that starts processes 0 and 1 of a training run, each with a log file.
 
     They are killed at the end of the test.
@@ -41,7 +28,7 @@ def start_two(jax_repository: Repository, tmp_path: Path) -> Iterator[StartTwo]:
     def start() -> list[subprocess.Popen[bytes]]:
         address = f"127.0.0.1:{free_port()}"
         processes = [
-            jax_repository.start(
+            clone.start(
                 *TRAIN,
                 log=tmp_path / f"{process}.log",
                 KERAS_BACKEND="jax",
@@ -79,41 +66,39 @@ def read_log(folder: Path, process: int) -> str:
     return (folder / f"{process}.log").read_text(errors="replace")
 
 
-def test_two_processes_give_the_losses_of_one(
-    jax_repository: Repository, tmp_path: Path, start_two: StartTwo
+def test_two_processes_and_two_devices_give_the_losses_of_one(
+    clone: Repository, tmp_path: Path, start_two: StartTwo
 ) -> None:
-    expected = losses(jax_repository)
+    clone.set_params("epochs=2")
+    clone.check(*TRAIN, KERAS_BACKEND="jax")
+    expected = losses(clone)
     assert len(expected) == 2
     for process in start_two():
         assert process.wait(timeout=120) == 0, read_log(tmp_path, 0)
-    np.testing.assert_allclose(losses(jax_repository), expected, atol=1e-4)
+    np.testing.assert_allclose(losses(clone), expected, atol=1e-4)
     assert "wrote models/simple_cnn.keras" in read_log(tmp_path, 0)
     assert "wrote" not in read_log(tmp_path, 1)  # only the main process writes
     # A model trained on JAX can be evaluated on TensorFlow.
-    output = jax_repository.check(sys.executable, "-m", "stages.evaluate", "simple_cnn")
+    output = clone.check(sys.executable, "-m", "stages.evaluate", "simple_cnn")
     assert "test accuracy" in output
 
-
-def test_two_devices_give_the_losses_of_one(jax_repository: Repository) -> None:
-    expected = losses(jax_repository)
     two_devices = "--xla_force_host_platform_device_count=2"
-    jax_repository.check(*TRAIN, KERAS_BACKEND="jax", XLA_FLAGS=two_devices)
-    np.testing.assert_allclose(losses(jax_repository), expected, atol=1e-4)
+    clone.check(*TRAIN, KERAS_BACKEND="jax", XLA_FLAGS=two_devices)
+    np.testing.assert_allclose(losses(clone), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(("killed", "number"), [(0, signal.SIGKILL), (1, signal.SIGTERM)])
 def test_killing_one_process_ends_the_other_and_the_next_run_resumes(
-    jax_repository: Repository,
+    clone: Repository,
     tmp_path: Path,
     start_two: StartTwo,
     killed: int,
     number: signal.Signals,
 ) -> None:
-    jax_repository.set_params("epochs=60")
-    jax_repository.check("rm", "-rf", "models/checkpoints")
+    clone.set_params("epochs=60")
     main_log, other = tmp_path / "0.log", 1 - killed
     processes = start_two()
-    checkpoint = jax_repository.path / "models/checkpoints/simple_cnn/epoch-000002.npz"
+    checkpoint = clone.path / "models/checkpoints/simple_cnn/epoch-000002.npz"
     wait_until(checkpoint.exists, processes[0], main_log)
     processes[killed].send_signal(number)
     if number == signal.SIGTERM:
@@ -137,16 +122,16 @@ def test_killing_one_process_ends_the_other_and_the_next_run_resumes(
         ({ADDRESS: "127.0.0.1:1", "KERAS_BACKEND": "jax"}, "set it, KERAS_DISTRIBUTION_NUM"),
         (
             {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
-            "batch_size: 127: a batch of 127 of the 1440 images cannot be divided among 2 devices",
+            "batch_size: 127: a batch of 127 of the 180 images cannot be divided among 2 devices",
         ),
     ],
     ids=["several processes on TensorFlow", "incomplete environment", "indivisible batch"],
 )
 def test_invalid_distribution_ends_in_one_line(
-    jax_repository: Repository, environment: dict[str, str], message: str
+    clone: Repository, environment: dict[str, str], message: str
 ) -> None:
-    jax_repository.set_params("batch_size=127")
-    result = jax_repository.run(*TRAIN, **environment)
+    clone.set_params("batch_size=127")
+    result = clone.run(*TRAIN, **environment)
     assert result.returncode == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
