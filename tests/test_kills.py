@@ -11,7 +11,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -33,7 +33,9 @@ def kill_stage(dvc: subprocess.Popen[bytes]) -> None:
 
 
 def kill_all(dvc: subprocess.Popen[bytes]) -> None:
-    os.killpg(dvc.pid, signal.SIGKILL)
+    """Kill the process group, if anything of it still runs."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(dvc.pid, signal.SIGKILL)
 
 
 def interrupt(dvc: subprocess.Popen[bytes]) -> None:
@@ -181,39 +183,43 @@ def test_killed_experiment_resumes(clone: Repository, tmp_path: Path) -> None:
     assert clone.epochs_recorded("simple_cnn") == EPOCHS
 
 
-def start_training(repository: Repository, log: Path, epoch: int) -> subprocess.Popen[bytes]:
-    """Start a long `dvc repro` of a train stage and wait until that epoch has begun."""
-    repository.set_params(f"epochs={EPOCHS}")
+@contextlib.contextmanager
+def training(repository: Repository, log: Path, text: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A `dvc repro` of a train stage that has printed a text; killed at the end, with its stage."""
     dvc = repository.start(*TRAIN_ALONE, log=log)
-    wait_until(lambda: f"Epoch {epoch}/" in log.read_text(), dvc, log)
-    return dvc
+    try:
+        wait_until(lambda: text in log.read_text(), dvc, log)
+        yield dvc
+    finally:
+        kill_all(dvc)
+        dvc.wait()
 
 
 def test_second_repro_of_a_stage_names_the_process_of_the_first(
     clone: Repository, tmp_path: Path
 ) -> None:
-    first = start_training(clone, tmp_path / "log", epoch=1)
-    second = clone.run(*TRAIN_ALONE)
-    assert second.returncode != 0
-    assert "is busy, it is being blocked by" in second.stderr
-    assert f"(PID {first.pid})" in second.stderr
-    assert first.wait(timeout=120) == 0
-    assert "train@simple_cnn" not in clone.changed_stages()
+    clone.set_params("epochs=10000")  # does not end during the test
+    with training(clone, tmp_path / "log", "Epoch 1/") as first:
+        second = clone.run(*TRAIN_ALONE)
+        assert second.returncode != 0
+        assert "is busy, it is being blocked by" in second.stderr
+        assert f"(PID {first.pid})" in second.stderr
 
 
 def test_training_whose_dvc_was_killed_keeps_its_stage_locked(
     clone: Repository, tmp_path: Path
 ) -> None:
-    dvc = start_training(clone, tmp_path / "log", epoch=3)
-    stage = psutil.Process(dvc.pid).children(recursive=True)[-1]
-    dvc.kill()
-    dvc.wait()
-    second = clone.run(*TRAIN_ALONE)
-    assert second.returncode != 0
-    assert f"error: train@simple_cnn: already running (pid {stage.pid})" in second.stderr
-    assert "Traceback" not in second.stderr
+    clone.set_params("epochs=10000")
+    with training(clone, tmp_path / "log", "Epoch 3/") as dvc:
+        stage = psutil.Process(dvc.pid).children(recursive=True)[-1]
+        dvc.kill()
+        dvc.wait()
+        second = clone.run(*TRAIN_ALONE)
+        assert second.returncode != 0
+        assert f"error: train@simple_cnn: already running (pid {stage.pid})" in second.stderr
+        assert "Traceback" not in second.stderr
 
-    stage.terminate()  # as the message says
-    psutil.wait_procs([stage], timeout=60)
-    assert "resuming simple_cnn after epoch" in clone.check(*TRAIN_ALONE)
-    assert "train@simple_cnn" not in clone.changed_stages()
+        stage.terminate()  # as the message says
+        psutil.wait_procs([stage], timeout=60)
+    with training(clone, tmp_path / "log", "resuming simple_cnn after epoch"):
+        pass
