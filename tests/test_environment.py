@@ -109,14 +109,8 @@ def test_default_environment_is_recorded_as_the_project_sets_it() -> None:
 
 @pytest.mark.parametrize("backend", ["torch", "numpy", "openvino", "TensorFlow", " jax"])
 def test_other_backend_is_refused_in_one_line(backend: str) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "stages.train", "simple_cnn"],
-        cwd=ROOT,
-        env={**os.environ, "KERAS_BACKEND": backend},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = (sys.executable, "-m", "stages.train", "simple_cnn")
+    result = Repository(ROOT).run(*command, KERAS_BACKEND=backend)
     assert result.returncode == 1
     message = f"error: KERAS_BACKEND={backend!r}: set it to tensorflow or jax\n"
     assert result.stderr == message
@@ -124,12 +118,8 @@ def test_other_backend_is_refused_in_one_line(backend: str) -> None:
 
 def test_keras_json_changes_no_setting(tmp_path: Path) -> None:
     (tmp_path / ".keras").mkdir()
-    output = subprocess.check_output(
-        [sys.executable, "-c", READ_CONFIGURATION, json.dumps(KERAS_JSON)],
-        cwd=ROOT,
-        env={**os.environ, "HOME": str(tmp_path), **REMOVED},
-        text=True,
-    )
+    command = (sys.executable, "-c", READ_CONFIGURATION, json.dumps(KERAS_JSON))
+    output = Repository(ROOT).check(*command, HOME=str(tmp_path), **REMOVED)
     defaults = ["float32", 1e-7, "channels_last", "numpy", None, None]
     assert json.loads(output) == dict.fromkeys(KERAS_JSON, defaults)
 

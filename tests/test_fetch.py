@@ -155,7 +155,7 @@ def test_official_archive_in_place_of_the_output_is_used_and_kept(
     parameters = paths.PARAMS.read_text()
     use_sample()
     fetch.main()
-    assert archive.origin(paths.ARCHIVE) == generated.ORIGIN
+    assert archive.provenance(paths.ARCHIVE)["archive"] == generated.ORIGIN
     assert (paths.DOWNLOADS / paths.ARCHIVE.name).read_bytes() == content
     paths.PARAMS.write_text(parameters)
     fetch.main()  # without network
@@ -174,7 +174,7 @@ def test_archive_of_unknown_origin_is_kept_when_it_is_replaced_on_purpose(
     use_sample()
     fetch.main()
     fetch.main()
-    assert archive.origin(paths.ARCHIVE) == generated.ORIGIN
+    assert archive.provenance(paths.ARCHIVE)["archive"] == generated.ORIGIN
     assert {path.read_bytes() for path in paths.DOWNLOADS.iterdir()} == contents
 
 

@@ -34,7 +34,7 @@ MAX_BYTES = 100_000  # of params.yaml; the parser reads about 50,000 a second
 MAX_DEPTH = 10  # of values within values; models.NAME.KEY is 3 deep
 SHOWN_PROBLEMS = 5
 MODEL_NAME = re.compile("[A-Za-z][A-Za-z0-9_]{0,99}")
-# These models' files would be the pipeline's own: metrics/comparison.json, provenance/data.json.
+# The names of the pipeline's own files: data/comparison.json, metrics/provenance/data.json.
 RESERVED_NAMES = {paths.COMPARISON_JSON.stem, paths.DATA_PROVENANCE.stem}
 
 

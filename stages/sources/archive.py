@@ -15,6 +15,7 @@ import reprlib
 import tarfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -185,23 +186,19 @@ def read_batches(
         raise StageError(f"{name}: {FOLDER}/{missing[0]} is missing")
 
 
-def origin(path: Path) -> str:
-    """Where an archive is from: the official server, what its comment says, or unknown."""
-    if sha256(path) == OFFICIAL_SHA256:
-        return OFFICIAL
-    try:
+def provenance(path: Path) -> dict[str, str]:
+    """An archive's SHA-256 and origin: the official server, what its comment says, or unknown."""
+    checksum, origin = sha256(path), "unknown"
+    if checksum == OFFICIAL_SHA256:
+        origin = OFFICIAL
+    else:
         with (
+            suppress(ValueError, tarfile.TarError, EOFError, zlib.error),
             path.open("rb") as packed,
             tarfile.open(fileobj=_Unpacked(packed, MAX_HEADER_BYTES), mode="r|") as tar,
         ):
-            return str(tar.pax_headers.get("comment", "unknown"))
-    except (ValueError, tarfile.TarError, EOFError, zlib.error):
-        return "unknown"
-
-
-def provenance(path: Path) -> dict[str, str]:
-    """An archive's SHA-256 and origin."""
-    return {"archive": origin(path), "archive_sha256": sha256(path)}
+            origin = str(tar.pax_headers.get("comment", origin))
+    return {"archive": origin, "archive_sha256": checksum}
 
 
 def write_batches(

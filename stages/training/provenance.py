@@ -86,7 +86,8 @@ def is_timed(path: Path, model_sha256: str, epochs: int) -> bool:
 def record(name: str, settings: Params, history: History) -> None:
     """Write a training run's provenance and timing.
 
-    The timing of an earlier run that gave the same model is kept, as `compare` depends on it.
+    The timing of an earlier run that gave the same model is kept: a run on a busy machine must not
+    replace it.
     """
     provenance = describe(name, settings)
     write_json(paths.PROVENANCE / f"{name}.json", provenance)

@@ -1,12 +1,10 @@
 """Standard output that cannot be written ends a stage in one line."""
 
-import os
-import subprocess
 import sys
 
 import pytest
 
-from tests.repository import ROOT
+from tests.repository import ROOT, Repository
 
 PRINTS = """
 from stages.common.errors import one_line_errors
@@ -30,14 +28,8 @@ def test_unwritable_standard_output_ends_in_one_line(
     target: str, reason: str, flush: bool, unbuffered: str
 ) -> None:
     script = PRINTS.format(flush=flush)
-    result = subprocess.run(
-        ["bash", "-c", f'set -o pipefail; "$0" -c "$1" {target}', sys.executable, script],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ("bash", "-c", f'set -o pipefail; "$0" -c "$1" {target}', sys.executable, script)
+    result = Repository(ROOT).run(*command, PYTHONUNBUFFERED=unbuffered)
     assert result.returncode == 1
     assert result.stderr.startswith("error: ")
     assert reason in result.stderr

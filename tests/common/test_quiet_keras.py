@@ -1,7 +1,5 @@
 """Keras' import prints warnings, but not TensorFlow's start-up messages, and needs no disk."""
 
-import os
-import subprocess
 import sys
 
 from tests.faults import assert_one_line, needs_mounts, outputs, read_only, run_mounted
@@ -18,14 +16,9 @@ with without_start_up_messages():
 
 
 def test_only_start_up_messages_are_silenced() -> None:
-    result = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        cwd=ROOT,
-        env={**os.environ, "KERAS_BACKEND": "numpy"},  # faster to import
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = (sys.executable, "-c", SCRIPT)
+    result = Repository(ROOT).run(*command, KERAS_BACKEND="numpy")  # faster to import
+    assert result.returncode == 0, result.stderr
     assert result.stderr == "W0 allocator.cc: Allocation of 99 GB exceeds free memory\n"
 
 
