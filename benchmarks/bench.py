@@ -85,7 +85,8 @@ def notebook(name: str) -> None:
     y = keras.utils.to_categorical(np.concatenate([labels for _, _, labels in train]), 10)
     del batches, train
 
-    model = network.build(name, settings, Split(paths.TRAIN))
+    training = Split(paths.TRAIN)
+    model = network.build(name, settings, training)
     model.compile(
         keras.optimizers.Adam(settings.model(name).learning_rate),
         loss="categorical_crossentropy",
@@ -147,10 +148,21 @@ def random_batches(
 def prepare_random(images: int) -> None:
     """Write data/ with so many random images, a tenth of them for validation."""
     from stages.common import paths
-    from stages.preprocess import write
+    from stages.preprocess import split_ranges, write
+    from stages.sources.image_source import ImageSource
 
-    train = images * 9 // 10
-    write(random_batches(images), {paths.TRAIN: (0, train), paths.VALIDATION: (train, images)})
+    source = ImageSource(
+        path=paths.ARCHIVE,
+        classes=[str(number) for number in range(10)],
+        image_shape=(32, 32, 3),
+        train_count=images,
+        test_count=1,
+        dtype=np.dtype(np.float32),
+        batches=random_batches(images + 1),
+        provenance={},
+    )
+    ranges = split_ranges(images, 1, 0.1)
+    write(source, ranges, {split: split for split in ranges})
 
 
 def bench_memory(images: int) -> None:
@@ -215,7 +227,8 @@ def count_operations(name: str) -> float:
 
     settings = params.load()
     batch_size = settings.model(name).batch_size
-    model = network.build(name, settings, Split(paths.TRAIN))
+    training = Split(paths.TRAIN)
+    model = network.build(name, settings, training)
     optimizer.compile_for_training(model, settings.model(name), steps=1)
 
     @tf.function  # type: ignore[untyped-decorator]
@@ -225,7 +238,7 @@ def count_operations(name: str) -> float:
         gradients: list[tf.Tensor] = tape.gradient(loss, model.trainable_weights)
         return gradients
 
-    shapes = (tf.TensorSpec((batch_size, 32, 32, 3)), tf.TensorSpec((batch_size, 10)))
+    shapes = (tf.TensorSpec((batch_size, *shape)) for shape in training.row_shapes.values())
     profiler = tf.compat.v1.profiler
     options = profiler.ProfileOptionBuilder.float_operation()
     graph = step.get_concrete_function(*shapes).graph

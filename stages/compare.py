@@ -1,6 +1,7 @@
 """Compare the models.
 
-Reads data/evaluations/, metrics/curves/, metrics/timings/ and data/test/. Writes the comparison's
+Reads data/evaluations/, metrics/curves/, metrics/timings/, data/test/ and
+data/description.json. Writes the comparison's
 numbers to data/comparison.json, and to metrics/: report.html, the whole comparison as a page;
 report.md, a summary; learning_curves.csv, for DVC's plots; comparison.png,
 accuracy_by_minutes.png, learning_curves.png and confusion_matrices.png.
@@ -14,7 +15,7 @@ from stages.common.atomic import atomic_write, write_csv, write_json
 from stages.common.console import print_inputs, print_outputs
 from stages.common.errors import one_line_errors
 from stages.common.locks import lock_stage
-from stages.dataset.classes import CLASSES
+from stages.dataset import description
 from stages.dataset.splits import Split
 from stages.reporting import charts, model_results, page, summary
 from stages.reporting.model_results import ModelResult
@@ -31,7 +32,7 @@ def numbers(results: Sequence[ModelResult]) -> dict[str, Any]:
                 "loss": result.loss,
                 "calibration_error": result.reliability.expected_calibration_error,
                 "parameters": result.parameters,
-                "class_accuracies": dict(zip(CLASSES, result.class_accuracies, strict=True)),
+                "class_accuracies": dict(zip(result.classes, result.class_accuracies, strict=True)),
                 "confusion_matrix": result.confusion_matrix.tolist(),
             }
             for result in results
@@ -56,9 +57,10 @@ def learning_curves(results: Sequence[ModelResult]) -> Iterator[tuple[str, str, 
 def main() -> None:
     settings = params.load()
     lock_stage("compare")
-    print_inputs(paths.EVALUATIONS, paths.CURVES, paths.TIMINGS, paths.TEST)
+    print_inputs(paths.EVALUATIONS, paths.CURVES, paths.TIMINGS, paths.TEST, paths.DESCRIPTION)
     test = Split(paths.TEST)
-    results = [model_results.read(name, test.labels()) for name in settings.models]
+    classes, labels = description.read_classes(test), test.labels()
+    results = [model_results.read(name, classes, labels) for name in settings.models]
 
     # Everything is computed before anything is written.
     report = summary.markdown(results, settings)

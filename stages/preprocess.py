@@ -1,11 +1,13 @@
-"""Convert the archive to memory-mappable arrays.
+"""Convert the images of an archive, or of a user's folder, to memory-mappable arrays.
 
-Reads data/cifar-10-python.tar.gz. Writes data/{train,validation,test}/, each with `x.npy`,
-(N, 32, 32, 3) float32 in [0, 1], and `y.npy`, (N, 10) float32 one-hot labels; and
-metrics/provenance/data.json with the archive's origin and the checksums of all arrays. DVC does not
+Reads data/archives/, or the folder that `folder.path` names. Writes data/{train,validation,test}/,
+each with `x.npy`, images (N, H, W, 3), and `y.npy`, one-hot labels (N, K), as in
+stages/dataset/splits.py; data/description.json with the classes and the number of their images; and
+metrics/provenance/data.json with the images' origin and the checksums of all arrays. DVC does not
 track that file as an output, because equal arrays may come from different archives.
 """
 
+import hashlib
 import math
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -20,78 +22,119 @@ from stages.common.errors import StageError, one_line_errors
 from stages.common.hashing import sha256
 from stages.common.locks import lock_stage
 from stages.dataset import splits
-from stages.dataset.classes import CLASSES
+from stages.dataset.description import Description
 from stages.sources import archive
+from stages.sources.image_source import ImageSource
+
+PIECE = 1000  # images that are converted at once
 
 Ranges = dict[Path, tuple[int, int]]  # first row and last row + 1 of each split
 
 
-def split_ranges(images_per_file: int, validation_split: float) -> Ranges:
-    """Each split's rows of the archive's images, test images last.
+def open_source(settings: params.Params) -> ImageSource:
+    """The images of the data set."""
+    return archive.image_source(paths.ARCHIVE, settings.images_per_file)
+
+
+def split_ranges(train_count: int, test_count: int, validation_split: float) -> Ranges:
+    """Each split's rows of the images, test images last.
 
     Validation gets the last part of the training images, rounded as in `Model.fit`.
     """
-    total = images_per_file * len(archive.TRAIN_BATCHES)
-    train = math.floor(total * (1 - validation_split))
-    if not 0 < train < total:
+    train = math.floor(train_count * (1 - validation_split))
+    if not 0 < train < train_count:
         raise StageError(
             f"params.yaml: validation_split: {validation_split}: leaves training or validation "
-            f"empty; of {total} images each needs at least one"
+            f"empty; of {train_count} images each needs at least one"
         )
     return {
         paths.TRAIN: (0, train),
-        paths.VALIDATION: (train, total),
-        paths.TEST: (total, total + images_per_file),
+        paths.VALIDATION: (train, train_count),
+        paths.TEST: (train_count, train_count + test_count),
     }
 
 
-def one_hot(labels: np.ndarray) -> np.ndarray:
-    """One-hot labels (N, 10) float32 of integer labels (N,)."""
-    vectors: np.ndarray = np.eye(len(CLASSES), dtype=np.float32)[labels]
-    return vectors
+class Contents:
+    """Label and checksum of every image of a source, 10 bytes per image."""
+
+    def __init__(self, source: ImageSource) -> None:
+        count = source.train_count + source.test_count
+        self.labels = np.zeros(count, np.uint16)
+        self.checksums = np.zeros(count, np.uint64)
+
+    def add(self, first: int, images: np.ndarray, labels: np.ndarray) -> None:
+        """Add a batch as an `ImageSource` yields it."""
+        rows = slice(first, first + len(images))
+        self.labels[rows] = labels
+        self.checksums[rows] = [
+            int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest())
+            for image in images
+        ]
+
+    def describe(self, source: ImageSource, ranges: Ranges) -> Description:
+        """The description of a source that was read completely."""
+        rows = {
+            split: np.setdiff1d(np.arange(first, last), list(source.skipped))
+            for split, (first, last) in ranges.items()
+        }
+        others = np.concatenate([rows[paths.TRAIN], rows[paths.VALIDATION]])
+        duplicates = np.isin(self.checksums[rows[paths.TEST]], self.checksums[others])
+        return Description(
+            classes=source.classes,
+            images={
+                split.name: np.bincount(self.labels[kept], minlength=len(source.classes)).tolist()
+                for split, kept in rows.items()
+            },
+            duplicates=int(duplicates.sum()),
+            skipped=[source.skipped[row] for row in sorted(source.skipped)],
+        )
 
 
-def write(batches: Iterable[tuple[int, np.ndarray, np.ndarray]], ranges: Ranges) -> None:
-    """Write every split, given (first row, images (N, 32, 32, 3) uint8, labels (N,)) in any order.
-
-    Only one batch at a time is in memory.
-    """
-    with ExitStack() as stack:
-        folders = {split: stack.enter_context(atomic_write(split)) for split in ranges}
+def write(source: ImageSource, ranges: Ranges, folders: dict[Path, Path]) -> Description:
+    """Write each split to its folder; only one batch at a time is in memory."""
+    contents = Contents(source)
+    for split, (first, last) in ranges.items():
+        splits.create(
+            folders[split], last - first, source.image_shape, len(source.classes), source.dtype
+        )
+    for start, images, labels in source.batches:
+        contents.add(start, images, labels)
         for split, (first, last) in ranges.items():
-            splits.create(folders[split], last - first)
-        for start, images, labels in batches:
-            x, y = splits.scale(images), one_hot(labels)
-            for split, (first, last) in ranges.items():
-                low, high = max(first, start), min(last, start + len(x))
-                if low < high:
-                    rows = slice(low - start, high - start)
-                    splits.write_rows(folders[split], low - first, x[rows], y[rows])
+            low, high = max(first, start), min(last, start + len(images))
+            for row in range(low, high, PIECE):
+                piece = slice(row - start, min(row + PIECE, high) - start)
+                splits.write_rows(folders[split], row - first, images[piece], labels[piece])
+    for split, (first, last) in ranges.items():
+        removed = [row - first for row in source.skipped if first <= row < last]
+        if removed:
+            splits.remove_rows(folders[split], np.array(removed))
+    return contents.describe(source, ranges)
 
 
-def provenance(folders: Iterable[Path]) -> dict[str, object]:
-    """The archive's origin, and the SHA-256 of every array."""
-    files = [folder / name for folder in folders for name in splits.ROW_SHAPES]
-    checksums = {str(file): sha256(file) for file in files}
-    return {**archive.provenance(paths.ARCHIVE), "arrays_sha256": checksums}
+def provenance(source: ImageSource, folders: Iterable[Path]) -> dict[str, object]:
+    """The images' origin, and the SHA-256 of every array."""
+    files = [folder / name for folder in folders for name in splits.ARRAYS]
+    return {**source.provenance, "arrays_sha256": {str(file): sha256(file) for file in files}}
 
 
 @one_line_errors
 def main() -> None:
     settings = params.load()
     lock_stage("preprocess")
-    print_inputs(paths.ARCHIVE)
-    count = settings.images_per_file
-    ranges = split_ranges(count, settings.validation_split)
-    batches = (
-        (archive.BATCHES.index(name) * count, images, labels)
-        for name, images, labels in archive.read_batches(paths.ARCHIVE, count)
-    )
-    write(batches, ranges)
-    for split, (first, last) in ranges.items():
-        print(f"{split}: x {(last - first, 32, 32, 3)} float32, y {(last - first, 10)} float32")
-    write_json(paths.DATA_PROVENANCE, provenance(ranges))
-    print_outputs(*ranges)
+    source = open_source(settings)
+    print_inputs(source.path)
+    ranges = split_ranges(source.train_count, source.test_count, settings.validation_split)
+    with ExitStack() as stack:
+        folders = {split: stack.enter_context(atomic_write(split)) for split in ranges}
+        description = write(source, ranges, folders)
+        write_json(paths.DESCRIPTION, description.model_dump())
+    for split, counts in zip(ranges, description.images.values(), strict=True):
+        print(
+            f"{split}: x {(sum(counts), *source.image_shape)} {source.dtype}, "
+            f"y {(sum(counts), len(source.classes))} {source.dtype}"
+        )
+    write_json(paths.DATA_PROVENANCE, provenance(source, ranges))
+    print_outputs(*ranges, paths.DESCRIPTION)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from stages.common.errors import one_line_errors
 from stages.common.locks import lock_stage
 from stages.common.quiet_keras import keras
 from stages.dataset.batch_loader import BatchLoader
-from stages.dataset.splits import Split
+from stages.dataset.splits import Split, check_same_rows
 from stages.training import (
     callbacks,
     distributed,
@@ -35,6 +35,7 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     """Train a model in this process, one of `processes`; process 0 writes the results."""
     model_params = settings.model(name)
     splits = [Split(paths.TRAIN), Split(paths.VALIDATION)]
+    check_same_rows(splits)
     for split in splits:
         distributed.check_divisible(split.count, model_params.batch_size)
     training, validation = (

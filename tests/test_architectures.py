@@ -18,14 +18,15 @@ from stages.architectures import (
 keras.utils.set_random_seed(0)
 backbone = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(32, 32, 3))
 backbone.save_weights("backbone.weights.h5")
+data = {"input_shape": (32, 32, 3), "classes": 10}
 models = {
-    "simple_cnn": simple_cnn.build(dropout=0.5),
-    "complex_cnn": complex_cnn.build(dropout=0.5),
-    "resnet50_scratch": resnet50_scratch.build(stem_stride=4),
+    "simple_cnn": simple_cnn.build(**data, dropout=0.5),
+    "complex_cnn": complex_cnn.build(**data, dropout=0.5),
+    "resnet50_scratch": resnet50_scratch.build(**data, stem_stride=4),
     "resnet50_finetune": resnet50_finetune.build(
-        weights="backbone.weights.h5", preprocessing="unit", input_size=32
+        **data, weights="backbone.weights.h5", preprocessing="unit", enlargement=1
     ),
-    "fast94": fast94.build(images=np.random.rand(50, 32, 32, 3).astype("float32")),
+    "fast94": fast94.build(**data, images=np.random.rand(50, 32, 32, 3).astype("float32")),
 }
 loaded = models["resnet50_finetune"].layers[0].get_weights()
 pretrained = all(map(np.array_equal, loaded, backbone.get_weights()))
@@ -52,6 +53,7 @@ import keras, numpy as np
 from stages.architectures import fast94, resnet50_finetune, resnet50_scratch
 
 random = np.random.default_rng(0)
+data = {"input_shape": (32, 32, 3), "classes": 10}
 
 # fast94: filters that are computed from images with correlated pixels
 images = random.random((100, 8, 8, 3)).cumsum(axis=1).cumsum(axis=2).astype("float32")
@@ -66,14 +68,14 @@ keras.utils.set_random_seed(0)
 backbone = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(32, 32, 3))
 backbone.save_weights("backbone.weights.h5")
 images = random.random((2, 32, 32, 3), np.float32)
-settings = {"weights": "backbone.weights.h5", "preprocessing": "caffe"}
-features = keras.Sequential(resnet50_finetune.build(**settings, input_size=32).layers[:-1])(images)
+settings = {**data, "weights": "backbone.weights.h5", "preprocessing": "caffe"}
+features = keras.Sequential(resnet50_finetune.build(**settings, enlargement=1).layers[:-1])(images)
 prepared = keras.applications.resnet50.preprocess_input(255 * images)
 expected, unprepared = (keras.ops.reshape(backbone(x), (2, -1)) for x in (prepared, images))
-large = resnet50_finetune.build(**settings, input_size=64)
+large = resnet50_finetune.build(**settings, enlargement=2)
 
 # resnet50_scratch: stems for small images
-stems = {stride: resnet50_scratch.build(stem_stride=stride) for stride in (2, 1)}
+stems = {stride: resnet50_scratch.build(**data, stem_stride=stride) for stride in (2, 1)}
 
 print(json.dumps({
     "filters": filters.shape,
@@ -151,7 +153,7 @@ def test_caffe_preprocessing_gives_the_images_that_the_weights_expect(
     assert not details["unit"]
 
 
-def test_larger_input_size_gives_more_features(details: dict[str, Any]) -> None:
+def test_enlarged_images_give_more_features(details: dict[str, Any]) -> None:
     assert details["sums"] == pytest.approx([1, 1], abs=1e-5)
     assert details["kernel"] == [4 * 2048, 10]
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from stages.common import params, paths
-from stages.dataset.classes import CLASSES
 from stages.dataset.splits import Split
 from stages.reporting import page, tables
 from stages.reporting.markdown import markdown_table
+from stages.sources.archive import CLASSES
 from tests.faults import assert_one_line, outputs
 from tests.reporting.results import model_result
 from tests.repository import MODELS, Repository

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from stages.dataset.classes import CLASSES
+from stages.sources.archive import CLASSES
 from tests.faults import assert_one_line, outputs
 from tests.repository import Repository, run_keras_script
 

@@ -116,7 +116,7 @@ def test_damaged_arrays_are_refused_in_one_line(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     folder = tmp_path / "test"
-    splits.create(folder, 40)
+    splits.create(folder, 40, (32, 32, 3), 10, np.dtype(np.float32))
     assert splits.Split(folder).count == 40
     damage(folder)
     with pytest.raises(StageError) as caught:

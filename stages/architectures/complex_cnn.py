@@ -7,11 +7,19 @@ from keras import layers
 from pydantic import Field
 
 
-def build(*, dropout: Annotated[float, Field(ge=0, lt=1)]) -> keras.Model:
-    """Map (N, 32, 32, 3) float32 in [0, 1] to (N, 10) class probabilities; 98,378 parameters."""
+def build(
+    *,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    dropout: Annotated[float, Field(ge=0, lt=1)],
+) -> keras.Model:
+    """Map (N, *input_shape) float32 in [0, 1] to (N, classes) probabilities.
+
+    For ten classes of 32 by 32 pixels it has 98,378 parameters.
+    """
     return keras.Sequential(
         [
-            keras.Input((32, 32, 3)),
+            keras.Input(input_shape),
             layers.Conv2D(32, 3, activation="relu"),
             layers.MaxPooling2D(2),
             layers.Conv2D(64, 3, activation="relu"),
@@ -20,7 +28,7 @@ def build(*, dropout: Annotated[float, Field(ge=0, lt=1)]) -> keras.Model:
             layers.MaxPooling2D(2),
             layers.Flatten(),
             layers.Dropout(dropout),
-            layers.Dense(10, activation="softmax"),
+            layers.Dense(classes, activation="softmax"),
         ],
         name="complex_cnn",
     )

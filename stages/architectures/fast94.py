@@ -51,14 +51,15 @@ def uniform_fan_in() -> keras.initializers.Initializer:
     return keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
 
 
-def build(*, images: np.ndarray) -> keras.Model:
-    """Map (N, 32, 32, 3) float32 in [0, 1] to (N, 10) class probabilities; 1,973,920 parameters.
+def build(*, input_shape: tuple[int, int, int], classes: int, images: np.ndarray) -> keras.Model:
+    """Map (N, *input_shape) float32 in [0, 1] to (N, classes) probabilities.
 
     `images` are training images, from which the normalization and the whitening are computed.
+    For ten classes it has 1,973,920 parameters.
     """
     mean, variance = images.mean(axis=(0, 1, 2)), images.var(axis=(0, 1, 2))
     whitened = whitening_filters((images - mean) / np.sqrt(variance))
-    inputs = keras.Input((32, 32, 3))
+    inputs = keras.Input(input_shape)
     x = layers.Normalization(mean=mean, variance=variance)(inputs)
     whitening = layers.Conv2D(whitened.shape[-1], 2, use_bias=False, trainable=False)
     x = layers.Activation("gelu")(whitening(x))
@@ -67,6 +68,6 @@ def build(*, images: np.ndarray) -> keras.Model:
         x = convolution(x, width, pool=True)
         x = convolution(x, width, pool=False)
     x = layers.GlobalMaxPooling2D()(x)
-    x = layers.Dense(10, use_bias=False, kernel_initializer=uniform_fan_in())(x)
+    x = layers.Dense(classes, use_bias=False, kernel_initializer=uniform_fan_in())(x)
     x = layers.Rescaling(LOGIT_SCALE)(x)
     return keras.Model(inputs, layers.Softmax()(x), name="fast94")

@@ -13,31 +13,36 @@ MEANS = (123.68, 116.779, 103.939)
 
 def build(
     *,
+    input_shape: tuple[int, int, int],
+    classes: int,
     weights: Path | None,
     preprocessing: Literal["unit", "caffe"],
-    input_size: Annotated[int, Field(ge=32, le=512)],
+    enlargement: Annotated[int, Field(ge=1, le=16)],
 ) -> keras.Model:
-    """Map (N, 32, 32, 3) float32 in [0, 1] to (N, 10) class probabilities.
+    """Map (N, *input_shape) float32 in [0, 1] to (N, classes) probabilities.
 
-    Images are enlarged to `input_size`; at 32 pixels the network has 23,608,202 parameters.
+    Images are enlarged by the factor `enlargement`. For ten classes of 32 by 32 pixels, not
+    enlarged, the network has 23,608,202 parameters.
     `weights` is the `.weights.h5` file of a ResNet50 without top; None gives random weights. With
     `preprocessing` "caffe" the ResNet50 gets the images that the weights were trained with, in
     [0, 255] minus ImageNet's means; with "unit" it gets them in [0, 1].
     """
+    height, width, channels = input_shape
+    size = enlargement * height, enlargement * width
     backbone = keras.applications.ResNet50(
-        include_top=False, weights=weights, input_shape=(input_size, input_size, 3)
+        include_top=False, weights=weights, input_shape=(*size, channels)
     )
     preprocess: list[layers.Layer] = []
-    if input_size != 32:
-        preprocess.append(layers.Resizing(input_size, input_size))
+    if enlargement > 1:
+        preprocess.append(layers.Resizing(*size))
     if preprocessing == "caffe":
         preprocess.append(layers.Rescaling(255.0, offset=[-mean for mean in MEANS]))
         # The weights expect blue, green, red: flipped here once instead of in every image.
         kernel = backbone.get_layer("conv1_conv").kernel
         kernel.assign(keras.ops.flip(kernel, axis=2))
     if preprocess:
-        preprocess.insert(0, keras.Input((32, 32, 3)))
+        preprocess.insert(0, keras.Input(input_shape))
     return keras.Sequential(
-        [*preprocess, backbone, layers.Flatten(), layers.Dense(10, activation="softmax")],
+        [*preprocess, backbone, layers.Flatten(), layers.Dense(classes, activation="softmax")],
         name="resnet50_finetune",
     )

@@ -6,22 +6,27 @@ import keras
 from keras import layers
 
 
-def build(*, stem_stride: Literal[1, 2, 4]) -> keras.Model:
-    """Map (N, 32, 32, 3) float32 in [0, 1] to (N, 10) class probabilities.
+def build(
+    *, input_shape: tuple[int, int, int], classes: int, stem_stride: Literal[1, 2, 4]
+) -> keras.Model:
+    """Map (N, *input_shape) float32 in [0, 1] to (N, classes) probabilities.
 
-    A `stem_stride` of 4 gives ImageNet's network, with 23,608,202 parameters, whose stem reduces
-    these images to 8 by 8 pixels. For 2 or 1 the stem is a 3 by 3 convolution of stride 1, with or
-    without max-pooling after it, which gives 16 by 16 or 32 by 32 pixels, as in the networks for
-    CIFAR-10 in the paper (section 4.2); the network then has 23,600,458 parameters.
+    A `stem_stride` of 4 gives ImageNet's network, whose stem reduces the sides of an image to a
+    quarter; for ten classes it has 23,608,202 parameters. For 2 or 1 the stem is a 3 by 3
+    convolution of stride 1, with or without max-pooling after it, as in the networks for small
+    images in the paper (section 4.2); the network then has 23,600,458 parameters.
     """
     if stem_stride == 4:
         return keras.applications.ResNet50(
-            weights=None, input_shape=(32, 32, 3), classes=10, name="resnet50_scratch"
+            weights=None, input_shape=input_shape, classes=classes, name="resnet50_scratch"
         )
-    size = 32 * 4 // stem_stride  # the input size that ImageNet's stem reduces to the same
-    resnet = keras.applications.ResNet50(weights=None, input_shape=(size, size, 3), classes=10)
+    height, width, channels = input_shape
+    factor = 4 // stem_stride  # images enlarged by it, ImageNet's stem reduces to the same size
+    resnet = keras.applications.ResNet50(
+        weights=None, input_shape=(factor * height, factor * width, channels), classes=classes
+    )
     stages = keras.Model(resnet.get_layer("pool1_pool").output, resnet.output)
-    inputs = keras.Input((32, 32, 3))
+    inputs = keras.Input(input_shape)
     x = layers.Conv2D(64, 3, padding="same", use_bias=False)(inputs)
     x = layers.BatchNormalization()(x)
     x = layers.Activation("relu")(x)

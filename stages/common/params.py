@@ -78,6 +78,13 @@ def check_model_name(name: str) -> str:
     return name
 
 
+def check_path(path: str) -> str:
+    """Refuse what cannot be the path of a DVC dependency."""
+    if not path.strip() or not path.isprintable():
+        raise PydanticCustomError("path", "Input should be a path of printable characters")
+    return path
+
+
 SameType = WrapValidator(refuse_equal)
 Scalar = Annotated[bool | int | float | str, BeforeValidator(check_scalar)]
 ModelName = Annotated[str, AfterValidator(check_model_name)]
@@ -141,11 +148,22 @@ class SampleParams(Strict):
     seed: Seed
 
 
+class FolderParams(Strict):
+    """A user's folder of images, for `dataset: folder`."""
+
+    path: Annotated[str, AfterValidator(check_path)]
+    image_size: int = Field(ge=32, le=512)
+    test_split: float = Field(gt=0, lt=1)
+    seed: Seed
+    skip_unreadable: bool
+
+
 class Params(Strict):
     """The whole file."""
 
-    dataset: Literal["cifar10", "sample"]
+    dataset: Literal["cifar10", "sample", "folder"]
     sample: SampleParams
+    folder: FolderParams
     seed: Seed
     validation_split: float = Field(gt=0, lt=1)
     epochs: Epochs

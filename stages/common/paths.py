@@ -11,6 +11,7 @@ IMAGENET_WEIGHTS = Path("data/weights/imagenet/resnet50_notop.weights.h5")
 TRAIN = Path("data/train")
 VALIDATION = Path("data/validation")
 TEST = Path("data/test")
+DESCRIPTION = Path("data/description.json")
 EVALUATIONS = Path("data/evaluations")
 
 MODELS = Path("models")

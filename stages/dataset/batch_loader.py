@@ -6,11 +6,11 @@ import numpy as np
 
 from stages.common.quiet_keras import keras
 from stages.dataset.augmentation import flip_and_shift
-from stages.dataset.splits import ROW_SHAPES, Split
+from stages.dataset.splits import Split
 
 
 class BatchLoader(keras.utils.PyDataset):
-    """Batches of x (batch, 32, 32, 3) and y (batch, 10), in row order until shuffled.
+    """Batches of x (batch, H, W, 3) and y (batch, K), float32, in row order until shuffled.
 
     With several processes, number `process` of `processes` reads its equal share of each batch.
     """
@@ -64,7 +64,7 @@ class BatchLoader(keras.utils.PyDataset):
             return self
         import tensorflow as tf
 
-        x, y = (tf.TensorSpec((None, *shape)) for shape in ROW_SHAPES.values())
+        x, y = (tf.TensorSpec((None, *shape)) for shape in self.split.row_shapes.values())
         options = tf.data.Options()
         options.autotune.enabled = False
         batches = tf.data.Dataset.from_generator(

@@ -1,7 +1,8 @@
 """The splits on disk: memory-mappable arrays, written and read in pieces.
 
-A split is a folder with `x.npy`, (N, 32, 32, 3) float32 in [0, 1], and `y.npy`, (N, 10) float32
-one-hot labels.
+A split is a folder with `x.npy`, images (N, H, W, 3), and `y.npy`, one-hot labels (N, K). Both are
+float32, with images in [0, 1], or uint8, with images from 0 to 255, in a quarter of the space. Read
+as float32, they are the same.
 """
 
 import math
@@ -12,7 +13,8 @@ import numpy as np
 
 from stages.common.errors import StageError
 
-ROW_SHAPES = {"x.npy": (32, 32, 3), "y.npy": (10,)}
+ARRAYS = ("x.npy", "y.npy")
+REMEDY = "run `dvc repro --force preprocess`"
 
 
 def scale(images: np.ndarray) -> np.ndarray:
@@ -20,31 +22,65 @@ def scale(images: np.ndarray) -> np.ndarray:
     return images.astype(np.float32) / 255
 
 
-def create(folder: Path, count: int) -> None:
+def write_header(folder: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Write the header of an array, so that the file has exactly the size of that shape."""
+    header = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    path = folder / name
+    with path.open("r+b" if path.exists() else "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + dtype.itemsize * math.prod(shape))
+
+
+def create(
+    folder: Path, count: int, image_shape: tuple[int, ...], classes: int, dtype: np.dtype
+) -> None:
     """Create a split of `count` rows, all zero."""
     folder.mkdir()
-    for name, row_shape in ROW_SHAPES.items():
-        header = {"descr": "<f4", "fortran_order": False, "shape": (count, *row_shape)}
-        with (folder / name).open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            file.truncate(file.tell() + 4 * count * math.prod(row_shape))
+    for name, row_shape in zip(ARRAYS, (image_shape, (classes,)), strict=True):
+        write_header(folder, name, (count, *row_shape), dtype)
 
 
-def write_rows(folder: Path, first: int, x: np.ndarray, y: np.ndarray) -> None:
-    """Overwrite rows from `first` on with x and y, float32.
+def write_rows(folder: Path, first: int, images: np.ndarray, labels: np.ndarray) -> None:
+    """Overwrite rows from `first` on, given images (n, H, W, 3) uint8 and labels (n,) integers.
 
     A full disk raises `OSError` here; through a memory map it would kill the process.
     """
-    for name, rows in (("x.npy", x), ("y.npy", y)):
+    for name in ARRAYS:
         with (folder / name).open("r+b") as file:
             np.lib.format.read_magic(file)
-            np.lib.format.read_array_header_1_0(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            if name == "y.npy":
+                rows = np.eye(shape[1], dtype=dtype)[labels]
+            else:
+                rows = images if dtype == np.uint8 else scale(images)
             file.seek(first * rows[0].nbytes, os.SEEK_CUR)
-            file.write(np.ascontiguousarray(rows, "<f4").data)
+            file.write(np.ascontiguousarray(rows, dtype).data)
 
 
-def map_array(path: Path, row_shape: tuple[int, ...]) -> np.memmap:
-    """Memory-map an array (N, *row_shape) float32 with N > 0.
+def remove_rows(folder: Path, removed: np.ndarray) -> None:
+    """Remove the rows at these indices; the others move up."""
+    for name in ARRAYS:
+        with (folder / name).open("r+b") as file:
+            np.lib.format.read_magic(file)
+            (count, *row_shape), _, dtype = np.lib.format.read_array_header_1_0(file)
+            offset, size = file.tell(), dtype.itemsize * math.prod(row_shape)
+            kept = np.delete(np.arange(count), removed)
+            for target, source in enumerate(kept):
+                if target != source:
+                    row = os.pread(file.fileno(), size, offset + size * int(source))
+                    os.pwrite(file.fileno(), row, offset + size * target)
+        # The header keeps its size: NumPy pads it so that the number of rows may grow.
+        write_header(folder, name, (len(kept), *row_shape), dtype)
+
+
+def map_array(
+    path: Path, row_shape: tuple[int | None, ...], dtypes: tuple[str, ...] = ("float32",)
+) -> np.memmap:
+    """Memory-map an array (N, *row_shape) of one of these types with N > 0; None is any size.
 
     Raises `ValueError` if the file has no such array, and `OSError`.
     """
@@ -54,8 +90,16 @@ def map_array(path: Path, row_shape: tuple[int, ...]) -> np.memmap:
         raise
     except Exception as error:  # from a damaged header, NumPy's parser raises any of ten kinds
         raise ValueError(f"not a readable array: {error}") from None
-    if array.dtype != np.float32 or array.shape[1:] != row_shape or len(array) == 0:
-        raise ValueError(f"is {array.dtype} {array.shape}, not float32 {('N', *row_shape)}")
+    sizes = array.shape[1:]
+    fits = len(sizes) == len(row_shape) and all(
+        size == expected or (expected is None and size > 0)
+        for size, expected in zip(sizes, row_shape, strict=True)
+    )
+    if array.dtype not in dtypes or not fits or len(array) == 0:
+        expected_shape = ("N", *("any" if size is None else size for size in row_shape))
+        raise ValueError(
+            f"is {array.dtype} {array.shape}, not {' or '.join(dtypes)} {expected_shape}"
+        )
     if not array.flags.c_contiguous:
         raise ValueError("is in Fortran order")
     return array
@@ -64,43 +108,64 @@ def map_array(path: Path, row_shape: tuple[int, ...]) -> np.memmap:
 class Split:
     """A split of `count` images in `folder`, opened for reading.
 
-    Raises `StageError` if its arrays are incomplete or of another shape.
+    `image_shape` is (height, width, 3), `classes` the number of classes. Raises `StageError` if the
+    arrays are incomplete or do not belong together.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        x, y = (self.map(name) for name in ROW_SHAPES)
+        x, y = self.map("x.npy", (None, None, 3)), self.map("y.npy", (None,))
         if len(x) != len(y):
-            raise StageError(
-                f"{folder}: {len(x)} images but {len(y)} labels; run `dvc repro --force preprocess`"
-            )
-        self.count = len(x)
+            raise StageError(f"{folder}: {len(x)} images but {len(y)} labels; {REMEDY}")
+        if x.dtype != y.dtype:
+            raise StageError(f"{folder}: images are {x.dtype}, labels {y.dtype}; {REMEDY}")
+        self.count, self.dtype = len(x), x.dtype
+        self.image_shape: tuple[int, int, int] = x.shape[1:]
+        self.classes: int = y.shape[1]
+        self.row_shapes = {"x.npy": self.image_shape, "y.npy": (self.classes,)}
         self.offsets = {"x.npy": x.offset, "y.npy": y.offset}
-        self.files = {name: (folder / name).open("rb") for name in ROW_SHAPES}
+        self.files = {name: (folder / name).open("rb") for name in ARRAYS}
 
-    def map(self, name: str) -> np.memmap:
+    def map(self, name: str, row_shape: tuple[int | None, ...]) -> np.memmap:
         """Memory-map one of the split's arrays."""
         path = self.folder / name
         try:
-            return map_array(path, ROW_SHAPES[name])
+            return map_array(path, row_shape, ("float32", "uint8"))
         except (OSError, ValueError) as error:
-            raise StageError(f"{path}: {error}; run `dvc repro --force preprocess`") from None
+            raise StageError(f"{path}: {error}; {REMEDY}") from None
 
     def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Read x (n, 32, 32, 3) and y (n, 10) of the rows at `indices` (n,); thread-safe.
+        """Read x (n, H, W, 3) and y (n, K) of the rows at `indices` (n,); thread-safe.
 
         Read, not mapped: a memory map counts whole megabytes around each row as process memory.
         """
         return self.read("x.npy", indices), self.read("y.npy", indices)
 
     def read(self, name: str, indices: np.ndarray) -> np.ndarray:
-        """Read the rows at `indices` (n,) of one of the split's arrays."""
-        file, offset, row_shape = self.files[name].fileno(), self.offsets[name], ROW_SHAPES[name]
-        size = 4 * math.prod(row_shape)
+        """Read the rows at `indices` (n,) of one of the split's arrays, as float32."""
+        file, offset, row_shape = (
+            self.files[name].fileno(),
+            self.offsets[name],
+            self.row_shapes[name],
+        )
+        size = self.dtype.itemsize * math.prod(row_shape)
         content = b"".join(os.pread(file, size, offset + size * int(index)) for index in indices)
-        return np.frombuffer(content, "<f4").reshape(len(indices), *row_shape)
+        rows = np.frombuffer(content, self.dtype).reshape(len(indices), *row_shape)
+        if name == "x.npy" and self.dtype == np.uint8:
+            return scale(rows)
+        return rows.astype(np.float32, copy=False)
 
     def labels(self) -> np.ndarray:
         """The class of every image, (N,) integers."""
-        classes: np.ndarray = self.map("y.npy").argmax(axis=1)
+        classes: np.ndarray = self.map("y.npy", (self.classes,)).argmax(axis=1)
         return classes
+
+
+def check_same_rows(splits: list[Split]) -> None:
+    """Raise `StageError` unless these splits have images of one size and the same classes."""
+    for split in splits[1:]:
+        if split.row_shapes != splits[0].row_shapes:
+            raise StageError(
+                f"{split.folder}: has {split.row_shapes}, but {splits[0].folder} "
+                f"{splits[0].row_shapes}; {REMEDY}"
+            )

@@ -11,7 +11,6 @@ from xml.etree import ElementTree
 import numpy as np
 
 from stages.common.atomic import atomic_write
-from stages.dataset.classes import CLASSES
 from stages.reporting.default_matplotlib import (
     Axes,
     Figure,
@@ -88,7 +87,7 @@ def accuracies(results: Sequence[ModelResult], notebook: Mapping[str, float]) ->
             label="notebook",
         )
         figure.legend(loc="outside lower right", frameon=False)
-    chance = 100 / len(CLASSES)
+    chance = 100 / len(results[0].classes)
     axes.axvline(chance, color="grey", linestyle=":", linewidth=1)
     axes.text(chance, 1, "chance", color="grey", ha="center", transform=axes.get_xaxis_transform())
     axes.invert_yaxis()  # the first model on top
@@ -185,9 +184,9 @@ def confusion_matrix(axes: Axes, result: ModelResult) -> None:
             color="white" if value > 50 else "black",
             fontsize=9,
         )
-    centers = np.arange(len(CLASSES)) + 0.5
-    axes.set_xticks(centers, CLASSES, rotation=45, ha="right")
-    axes.set_yticks(centers, CLASSES)
+    centers = np.arange(len(result.classes)) + 0.5
+    axes.set_xticks(centers, result.classes, rotation=45, ha="right")
+    axes.set_yticks(centers, result.classes)
     axes.invert_yaxis()
     axes.set_aspect("equal")
     axes.set(title=f"{result.name}: {result.accuracy:.2%}", xlabel="predicted", ylabel="true")

@@ -15,6 +15,7 @@ from pydantic import (
     FiniteFloat,
     NonNegativeFloat,
     NonNegativeInt,
+    PositiveInt,
     TypeAdapter,
     ValidationError,
 )
@@ -22,7 +23,6 @@ from pydantic import (
 from stages.common import paths
 from stages.common.errors import StageError
 from stages.common.params import Strict, describe
-from stages.dataset.classes import CLASSES
 from stages.dataset.splits import map_array
 from stages.reporting import statistics
 
@@ -33,6 +33,8 @@ CURVE = TypeAdapter(Annotated[dict[str, FiniteFloat], Field(min_length=1)])
 class Evaluation(Strict):
     """`evaluation.json`, written by the evaluate stage."""
 
+    classes: list[str]
+    image_size: tuple[PositiveInt, PositiveInt]  # height and width
     accuracy: float = Field(ge=0, le=1)
     loss: float = Field(ge=0)
     parameters: NonNegativeInt
@@ -54,6 +56,8 @@ class ModelResult:
     """One trained model on the N test images."""
 
     name: str
+    classes: list[str]
+    image_size: tuple[int, int]  # height and width
     accuracy: float
     loss: float
     parameters: int
@@ -62,7 +66,7 @@ class ModelResult:
     curves: dict[str, list[float]]  # one value per epoch, by name in CURVES
     minutes: list[float]  # training time at the end of each epoch; empty if not recorded
     labels: np.ndarray  # (N,) integers
-    probabilities: np.ndarray  # (N, 10) float32
+    probabilities: np.ndarray  # (N, K) float32
 
     @cached_property
     def predicted(self) -> np.ndarray:
@@ -99,12 +103,12 @@ class ModelResult:
 
     @cached_property
     def confusion_matrix(self) -> np.ndarray:
-        """Number of images by (true class, predicted class), (10, 10) integers."""
-        return statistics.confusion_matrix(self.labels, self.predicted, len(CLASSES))
+        """Number of images by (true class, predicted class), (K, K) integers."""
+        return statistics.confusion_matrix(self.labels, self.predicted, len(self.classes))
 
     @cached_property
     def class_accuracies(self) -> np.ndarray:
-        """The accuracy of each true class, (10,)."""
+        """The accuracy of each true class, (K,)."""
         return statistics.class_accuracies(self.confusion_matrix)
 
     def most_confident_mistakes(self, count: int) -> np.ndarray:
@@ -130,9 +134,9 @@ def refuse_damage(path: Path, stage: str) -> Iterator[None]:
         ) from None
 
 
-def read_probabilities(path: Path, images: int) -> np.ndarray:
-    """The predictions for N images, (N, 10) float32; raises `ValueError` if they are none."""
-    probabilities = np.array(map_array(path, (len(CLASSES),)))
+def read_probabilities(path: Path, images: int, classes: int) -> np.ndarray:
+    """The predictions for N images, (N, K) float32; raises `ValueError` if they are none."""
+    probabilities = np.array(map_array(path, (classes,)))
     if len(probabilities) != images:
         raise ValueError(f"has predictions for {len(probabilities)} images, not {images}")
     sums = probabilities.sum(axis=1)
@@ -177,18 +181,24 @@ def read_minutes(name: str, model_sha256: str, epochs: int) -> list[float]:
     return list(np.cumsum(timing.epoch_seconds) / 60)
 
 
-def read(name: str, labels: np.ndarray) -> ModelResult:
-    """The results of one model on test images with these labels, (N,).
+def read_evaluation(name: str) -> Evaluation:
+    """The evaluation of one model; raises `StageError` if it is missing or damaged."""
+    path = paths.EVALUATIONS / name / "evaluation.json"
+    with refuse_damage(path, f"evaluate@{name}"):
+        return Evaluation.model_validate_json(path.read_bytes())
+
+
+def read(name: str, classes: list[str], labels: np.ndarray) -> ModelResult:
+    """The results of one model on test images of these classes with these labels, (N,).
 
     Raises `StageError` if they are missing, damaged or of other images.
     """
-    folder = paths.EVALUATIONS / name
-    path = folder / "evaluation.json"
+    evaluation = read_evaluation(name)
+    path = paths.EVALUATIONS / name / "probabilities.npy"
     with refuse_damage(path, f"evaluate@{name}"):
-        evaluation = Evaluation.model_validate_json(path.read_bytes())
-    path = folder / "probabilities.npy"
-    with refuse_damage(path, f"evaluate@{name}"):
-        probabilities = read_probabilities(path, len(labels))
+        if evaluation.classes != classes:
+            raise ValueError("belongs to other classes")
+        probabilities = read_probabilities(path, len(labels), len(classes))
     curves = read_curves(name)
     return ModelResult(
         name=name,

@@ -11,7 +11,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from stages.common.params import Params
-from stages.dataset.classes import CLASSES
 from stages.dataset.splits import Split
 from stages.reporting import charts, tables
 from stages.reporting.default_matplotlib import Axes, plt
@@ -24,7 +23,7 @@ MAX_MISTAKES = 12  # images shown per model, and of those that every model miscl
 
 
 def data_uri(image: np.ndarray) -> str:
-    """An image (32, 32, 3) float32 in [0, 1] as a PNG in a `data:` URI."""
+    """An image (H, W, 3) float32 in [0, 1] as a PNG in a `data:` URI."""
     file = io.BytesIO()
     Image.fromarray((image * 255).round().astype(np.uint8)).save(file, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
@@ -42,16 +41,16 @@ def square_svg(
 def cards(indices: np.ndarray, results: Sequence[ModelResult], test: Split) -> list[dict[str, Any]]:
     """The test images at `indices` with their class and the predictions of `results`."""
     images, _ = test.rows(indices)
-    labels = results[0].labels
+    classes, labels = results[0].classes, results[0].labels
     return [
         {
             "index": int(index),
             "source": data_uri(image),
-            "true": CLASSES[labels[index]],
+            "true": classes[labels[index]],
             "predictions": [
                 (
                     result.name,
-                    CLASSES[result.predicted[index]],
+                    classes[result.predicted[index]],
                     result.probabilities[index].max(),
                 )
                 for result in results

@@ -57,13 +57,13 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> Pair:
 
 
 def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """How often the true class is among the k most probable, given (N, 10) and (N,)."""
+    """How often the true class is among the k most probable, given (N, K) and (N,)."""
     top_k = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
     return float((top_k == labels[:, None]).any(axis=1).mean())
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray) -> Reliability:
-    """How often predictions of each confidence are correct, given (N, 10) and (N,).
+    """How often predictions of each confidence are correct, given (N, K) and (N,).
 
     Guo et al., *On Calibration of Modern Neural Networks*, 2017, https://arxiv.org/abs/1706.04599.
     """

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 from stages.common.params import SHARED_KEYS, Params
-from stages.dataset.classes import CLASSES
 from stages.reporting.model_results import ModelResult
 from stages.reporting.statistics import Pair
 
@@ -53,7 +52,7 @@ def class_accuracies(results: Sequence[ModelResult]) -> list[dict[str, str]]:
     return [
         {"class": name}
         | {result.name: f"{result.class_accuracies[index]:.1%}" for result in results}
-        for index, name in enumerate(CLASSES)
+        for index, name in enumerate(results[0].classes)
     ]
 
 

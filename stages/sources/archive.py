@@ -23,12 +23,14 @@ import numpy as np
 
 from stages.common.errors import StageError
 from stages.common.hashing import sha256
-from stages.dataset.classes import CLASSES
 from stages.sources import plain_pickle
+from stages.sources.image_source import ImageSource
 
 OFFICIAL = "official archive"
 OFFICIAL_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 FOLDER = "cifar-10-batches-py"
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer"]
+CLASSES += ["dog", "frog", "horse", "ship", "truck"]
 TRAIN_BATCHES = [f"data_batch_{number}" for number in range(1, 6)]
 TEST_BATCH = "test_batch"
 BATCHES = [*TRAIN_BATCHES, TEST_BATCH]
@@ -184,6 +186,23 @@ def read_batches(
         raise StageError(f"{name}: not a complete gzip-compressed tar archive: {error}") from None
     if missing:
         raise StageError(f"{name}: {FOLDER}/{missing[0]} is missing")
+
+
+def image_source(path: Path, images_per_file: int) -> ImageSource:
+    """The images of an archive: five files of training images and one of test images."""
+    return ImageSource(
+        path=path,
+        classes=CLASSES,
+        image_shape=(32, 32, 3),
+        train_count=images_per_file * len(TRAIN_BATCHES),
+        test_count=images_per_file,
+        dtype=np.dtype(np.float32),
+        batches=(
+            (BATCHES.index(name) * images_per_file, images, labels)
+            for name, images, labels in read_batches(path, images_per_file)
+        ),
+        provenance=provenance(path),
+    )
 
 
 def provenance(path: Path) -> dict[str, str]:

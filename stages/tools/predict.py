@@ -1,8 +1,8 @@
 """Classify your own images: `python -m stages.tools.predict IMAGE ... [--model NAME] [--json]`.
 
-Reads image files, or folders of them, and models/. Prints the three most probable classes
-according to each model. Files that are not images are reported on standard error; the exit status
-is then 1. Writes nothing.
+Reads image files, or folders of them, models/ and data/evaluations/. Prints the three most probable
+classes according to each model. Files that are not images are reported on standard error; the exit
+status is then 1. Writes nothing.
 """
 
 import json
@@ -18,11 +18,11 @@ from tqdm import tqdm
 from stages.common import command_line, params, paths
 from stages.common.console import printable
 from stages.common.errors import StageError, one_line_errors
-from stages.dataset.classes import CLASSES
+from stages.common.hashing import sha256
 from stages.dataset.splits import scale
+from stages.reporting.model_results import Evaluation, read_evaluation
 from stages.sources import image_files
 
-SIZE = 32, 32
 TOP_CLASSES = 3
 BATCH_SIZE = 250  # affects only speed and memory
 
@@ -59,13 +59,32 @@ def trained_models(name: str | None) -> list[str]:
     return trained
 
 
-def predict(images: np.ndarray, names: list[str]) -> Iterator[Predictions]:
-    """The predictions of these models for each of the images, (N, 32, 32, 3) uint8."""
+def evaluations(names: list[str]) -> dict[str, Evaluation]:
+    """The models' evaluations, which name their classes and the size of their images.
+
+    Raises `StageError` if they belong to other model files, or the images differ in size.
+    """
+    results = {name: read_evaluation(name) for name in names}
+    for name, evaluation in results.items():
+        path = paths.MODELS / f"{name}.keras"
+        if evaluation.sha256 != sha256(path):
+            raise StageError(f"{path}: not evaluated yet: run `dvc repro evaluate@{name}`")
+    sizes = {evaluation.image_size for evaluation in results.values()}
+    if len(sizes) > 1:
+        raise StageError("the models were trained on images of different sizes; name one: --model")
+    return results
+
+
+def predict(images: np.ndarray, classes: dict[str, list[str]]) -> Iterator[Predictions]:
+    """The predictions of models for each of the images, (N, H, W, 3) uint8.
+
+    `classes` has the class names of each model.
+    """
     # Imported here, so that a wrong name or file is reported immediately.
     from stages.common.quiet_keras import keras
     from stages.training import model_file
 
-    models = [model_file.load(paths.MODELS / f"{name}.keras") for name in names]
+    models = [model_file.load(paths.MODELS / f"{name}.keras") for name in classes]
     probabilities: list[list[np.ndarray]] = [[] for _ in models]
     for batch in np.array_split(images, -(-len(images) // BATCH_SIZE)):
         x = scale(batch)
@@ -74,16 +93,19 @@ def predict(images: np.ndarray, names: list[str]) -> Iterator[Predictions]:
             rows.extend(keras.ops.convert_to_numpy(model(x, training=False)))
     for image_rows in zip(*probabilities, strict=True):
         yield {
-            name: [(CLASSES[label], float(row[label])) for label in np.argsort(-row)[:TOP_CLASSES]]
-            for name, row in zip(names, image_rows, strict=True)
+            name: [(names[label], float(row[label])) for label in np.argsort(-row)[:TOP_CLASSES]]
+            for (name, names), row in zip(classes.items(), image_rows, strict=True)
         }
 
 
 def as_text(path: Path, predictions: Predictions) -> str:
     """The predictions for one image, one line per model."""
     width = max(map(len, predictions))
+    names = [printable(label) for classes in predictions.values() for label, _ in classes]
+    label_width = max([10, *map(len, names)])
     lines = [
-        f"  {name:<{width}}  " + "  ".join(f"{label:<10} {100 * p:5.1f} %" for label, p in classes)
+        f"  {name:<{width}}  "
+        + "  ".join(f"{printable(label):<{label_width}} {100 * p:5.1f} %" for label, p in classes)
         for name, classes in predictions.items()
     ]
     return "\n".join([printable(str(path)), *lines])
@@ -119,17 +141,19 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     arguments = parser.parse_args()
 
-    names = trained_models(arguments.model)
+    trained = evaluations(trained_models(arguments.model))
+    size = next(iter(trained.values())).image_size
     files = find(arguments.images)
     images = {}
     for file in tqdm(files, "reading", disable=None, leave=False):  # None: only in a terminal
         try:
-            images[file] = image_files.read(file, SIZE)
+            images[file] = image_files.read(file, size)
         except StageError as error:
             tqdm.write(str(error), sys.stderr)
     if not images:
         sys.exit(1)
-    results = list(zip(images, predict(np.stack([*images.values()]), names), strict=True))
+    classes = {name: evaluation.classes for name, evaluation in trained.items()}
+    results = list(zip(images, predict(np.stack([*images.values()]), classes), strict=True))
     if arguments.json:
         content = [as_json(*result) for result in results]
         print(readable_json(content, sys.stdout.encoding))

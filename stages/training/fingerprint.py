@@ -9,7 +9,7 @@ from stages.common import paths
 from stages.common.hashing import sha256
 from stages.common.params import Params
 from stages.common.quiet_keras import keras
-from stages.dataset.splits import ROW_SHAPES
+from stages.dataset.splits import ARRAYS
 
 PACKAGES = ["dvc", "keras", "numpy"]
 
@@ -26,7 +26,7 @@ def fingerprint(name: str, settings: Params) -> str:
     """SHA-256 over code, parameters, data, initial weights, software versions and its settings."""
     model_params = settings.model(name)
     weights = [paths.IMAGENET_WEIGHTS] if model_params.weights == "imagenet" else []
-    arrays = [folder / x for folder in (paths.TRAIN, paths.VALIDATION) for x in ROW_SHAPES]
+    arrays = [folder / x for folder in (paths.TRAIN, paths.VALIDATION) for x in ARRAYS]
     checksums = [sha256(path) for path in (*code(name), *arrays, *weights)]
     versions = [(package, version(package)) for package in (*PACKAGES, keras.backend.backend())]
     everything = repr((checksums, versions, stages.ENVIRONMENT, settings.seed, model_params))

@@ -43,8 +43,8 @@ def save(model: keras.Model, path: Path) -> None:
 def load(path: Path) -> keras.Model:
     """Read a `.keras` file without running code from it.
 
-    The model maps (N, 32, 32, 3) to (N, 10) and is not compiled, because the file has no optimizer
-    variables. Raises `StageError` if it is no such model.
+    The model maps images (N, height, width, 3) to (N, classes) and is not compiled, because the
+    file has no optimizer variables. Raises `StageError` if it is no such model.
     """
     try:
         model: keras.Model = keras.models.load_model(path, compile=False, safe_mode=True)
@@ -52,7 +52,28 @@ def load(path: Path) -> keras.Model:
     except Exception as error:  # zip, JSON, HDF5 and Keras raise many types
         reason = f"not a readable model: {error}"
     else:
-        if shapes == ((None, 32, 32, 3), (None, 10)):
-            return model
-        reason = f"maps {shapes[0]} to {shapes[1]}, not (None, 32, 32, 3) to (None, 10)"
-    raise StageError(f"{path}: {reason:.300}; run `dvc repro --force train@{path.stem}`")
+        match shapes:
+            case (None, int(), int(), 3), (None, int()):
+                return model
+        reason = f"maps {shapes[0]} to {shapes[1]}, not images to classes"
+    raise StageError(f"{path}: {reason:.300}; {retrain(path)}")
+
+
+def check_shapes(
+    model: keras.Model, path: Path, image_shape: tuple[int, ...], classes: int
+) -> None:
+    """Raise `StageError` unless the model in that file fits these images and classes."""
+    shapes, expected = (
+        (model.input_shape, model.output_shape),
+        ((None, *image_shape), (None, classes)),
+    )
+    if shapes != expected:
+        raise StageError(
+            f"{path}: maps {shapes[0]} to {shapes[1]}, not {expected[0]} to {expected[1]}; "
+            f"{retrain(path)}"
+        )
+
+
+def retrain(path: Path) -> str:
+    """What to do if a model's file is wrong."""
+    return f"run `dvc repro --force train@{path.stem}`"

@@ -16,9 +16,10 @@ from stages.common.quiet_keras import keras
 from stages.dataset.splits import Split
 
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-SUPPLIED = ("weights", "images")  # arguments of `build` that are not in params.yaml as such
-MAX_IMAGES = 5000  # training images given to a `build` that computes something from them
-SHAPES = [(None, 32, 32, 3), (None, 10)]  # of input and output
+# Arguments of `build` that are not in params.yaml as such.
+SUPPLIED = ("input_shape", "classes", "weights", "images")
+# Pixels of the training images given to a `build` that computes something from them.
+MAX_PIXELS = 5000 * 32 * 32
 
 
 def architecture_file(name: str) -> Path:
@@ -114,26 +115,29 @@ def build(name: str, settings: params.Params, training: Split) -> keras.Model:
     file, build_network = architecture_file(name), import_build(name)
     parameters = inspect.signature(build_network).parameters
     model_params = settings.model(name)
-    arguments: dict[str, Any] = dict(model_params.build_arguments)
-    if "weights" in parameters:
-        imagenet = model_params.weights == "imagenet"
-        arguments["weights"] = paths.IMAGENET_WEIGHTS if imagenet else None
+    supplied: dict[str, Any] = {"input_shape": training.image_shape, "classes": training.classes}
+    imagenet = model_params.weights == "imagenet"
+    supplied["weights"] = paths.IMAGENET_WEIGHTS if imagenet else None
     if "images" in parameters:
-        arguments["images"] = training.read("x.npy", np.arange(min(MAX_IMAGES, training.count)))
+        height, width, _ = training.image_shape
+        count = min(MAX_PIXELS // (height * width), training.count)
+        supplied["images"] = training.read("x.npy", np.arange(count))
+    arguments = {key: value for key, value in supplied.items() if key in parameters}
     keras.config.set_dtype_policy(model_params.precision)
     keras.utils.set_random_seed(settings.seed)
     try:
-        model = build_network(**arguments)
+        model = build_network(**model_params.build_arguments, **arguments)
         shapes = [getattr(model, f"{x}_shape", None) for x in ("input", "output")]
     except BaseException as error:  # depends on the architecture
         raise StageError(
             f"{name}: the network could not be built: {describe(error, file)}; see {file}"
         ) from None
-    if not isinstance(model, keras.Model) or shapes != SHAPES:
+    expected = [(None, *training.image_shape), (None, training.classes)]
+    if not isinstance(model, keras.Model) or shapes != expected:
         raise StageError(
-            f"{file}: `build` must return a Keras model from keras.Input((32, 32, 3)) to 10 "
-            f"classes, not {type(model).__name__} with the shapes {shapes[0]} and "
-            f"{shapes[1]}; correct it"
+            f"{file}: `build` must return a Keras model from keras.Input({training.image_shape}) "
+            f"to {training.classes} classes, not {type(model).__name__} with the shapes "
+            f"{shapes[0]} and {shapes[1]}; correct it"
         )
     if model_params.precision != "float32":
         # Probabilities need float32: https://keras.io/api/mixed_precision/

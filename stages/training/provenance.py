@@ -34,13 +34,13 @@ def git(*arguments: str) -> str | None:
     return result.stdout.rstrip()
 
 
-def archive_origin() -> dict[str, str | None]:
-    """The origin of the archive, as preprocessing recorded it; None unless of these very arrays."""
+def images_origin() -> dict[str, str | None]:
+    """The origin of the images, as preprocessing recorded it; None unless of these very arrays."""
     try:
         data = json.loads(paths.DATA_PROVENANCE.read_text(encoding="utf-8"))
         arrays = [x for x in data["arrays_sha256"].items() if Path(x[0]).parent != paths.TEST]
         if arrays and all(sha256(Path(file)) == checksum for file, checksum in arrays):
-            return {key: data[key] for key in ("archive", "archive_sha256")}
+            return {key: data[key] for key in data if key != "arrays_sha256"}
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         pass
     return {"archive": None, "archive_sha256": None}
@@ -57,7 +57,7 @@ def describe(name: str, settings: Params) -> dict[str, Any]:
     pretrained = model_params.weights == "imagenet"
     return {
         "model_sha256": sha256(paths.MODELS / f"{name}.keras"),
-        **archive_origin(),
+        **images_origin(),
         "weights_sha256": sha256(paths.IMAGENET_WEIGHTS) if pretrained else None,
         "seed": settings.seed,
         "precision": model_params.precision,

@@ -55,7 +55,12 @@ def test_project_trains_the_notebooks_models_as_the_notebook_did(folder: Path) -
 # Every required key, with a value next to the allowed ones. The arguments of `build` are tested in
 # training/test_network.py.
 OUT_OF_RANGE = {
-    "dataset": "cifar100",
+    "dataset": "imagenet",
+    "folder.path": "' '",
+    "folder.image_size": "31",
+    "folder.test_split": "0.0",
+    "folder.seed": "-1",
+    "folder.skip_unreadable": "1",
     "sample.images_per_file": "10001",
     "sample.seed": str(2**32),
     "seed": "-1",
@@ -80,7 +85,15 @@ OUT_OF_RANGE = {
     "models.resnet50_finetune.weights": "''",
     "models.resnet50_finetune.learning_rate": "-0.000000001",
 }
-SECTIONS = ["sample", "training", "notebook_accuracy", "models", CNN, "models.resnet50_scratch"]
+SECTIONS = [
+    "folder",
+    "sample",
+    "training",
+    "notebook_accuracy",
+    "models",
+    CNN,
+    "models.resnet50_scratch",
+]
 GENERATED_EDITS: dict[str, str] = {}
 for key, out_of_range in OUT_OF_RANGE.items():
     GENERATED_EDITS |= invalid_edits(key, out_of_range)
@@ -140,7 +153,7 @@ def test_an_invalid_value_of_every_key_is_tested() -> None:
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
     tested = {*OUT_OF_RANGE, *SECTIONS}
     assert set(content) <= tested
-    for name in ("sample", "training"):
+    for name in ("folder", "sample", "training"):
         assert {f"{name}.{key}" for key in content[name]} <= tested
 
 
@@ -159,7 +172,7 @@ INVALID_TEXTS: dict[str, tuple[Callable[[str], str], str]] = {
     "a list": (lambda _: "- a", "the file: ['a']"),
     "a zero byte": (lambda _: "\x00", "not valid YAML"),
     "one key only": (lambda _: "epochs: 3", "missing"),
-    "tabs": (lambda text: text.replace("  seed", "\tseed"), "line 4: not valid YAML"),
+    "tabs": (lambda text: text.replace("  seed", "\tseed"), "line 6: not valid YAML"),
     "two documents": (lambda text: f"{text}---\na: 1\n", "not valid YAML"),
     "duplicate key": (lambda text: f"{text}epochs: 3\n", 'duplicate key "epochs"'),
     "duplicate nested key": (
@@ -180,7 +193,7 @@ INVALID_TEXTS: dict[str, tuple[Callable[[str], str], str]] = {
     "deep nesting": (lambda _: "epochs: " + "[" * 2_000 + "]" * 2_000, "not valid YAML"),
     "Python object": (
         lambda text: text.replace("epochs: 15", "epochs: !!python/object/apply:os.getpid []"),
-        "line 8: not valid YAML: the tag !!python/object/apply:os.getpid is not allowed",
+        "line 14: not valid YAML: the tag !!python/object/apply:os.getpid is not allowed",
     ),
     "own tag": (lambda text: text.replace("epochs: 15", "epochs: !mine 15"), "the tag !mine is"),
     "infinite epochs": (lambda text: text.replace("epochs: 15", "epochs: 1e400"), "epochs: inf"),
@@ -237,7 +250,7 @@ for tagged in (
 ):
     INVALID_TEXTS[tagged] = (
         lambda text, value=tagged: text.replace("epochs: 15", f"epochs: {value}"),  # type: ignore[misc]
-        "line 8: not valid YAML: the tag !!",
+        "line 14: not valid YAML: the tag !!",
     )
 
 

@@ -17,10 +17,9 @@ COUNT = 60
 def split(tmp_path: Path) -> Split:
     """A split of noise."""
     folder = tmp_path / "split"
-    x = np.random.default_rng(0).random((COUNT, 32, 32, 3), np.float32)
-    y = np.eye(10, dtype=np.float32)[np.arange(COUNT) % 10]
-    create(folder, COUNT)
-    write_rows(folder, 0, x, y)
+    x = np.random.default_rng(0).integers(0, 256, (COUNT, 32, 32, 3), np.uint8)
+    create(folder, COUNT, x.shape[1:], 10, np.dtype(np.float32))
+    write_rows(folder, 0, x, np.arange(COUNT) % 10)
     return Split(folder)
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.dataset.classes import CLASSES
 from stages.reporting.model_results import ModelResult
+from stages.sources.archive import CLASSES
 
 
 def model_result(name: str, images: int = 40, **changes: Any) -> ModelResult:
@@ -14,6 +14,8 @@ def model_result(name: str, images: int = 40, **changes: Any) -> ModelResult:
     probabilities = random.dirichlet(np.ones(len(CLASSES)), images).astype(np.float32)
     labels = np.arange(images) % len(CLASSES)
     fields: dict[str, Any] = {
+        "classes": CLASSES,
+        "image_size": (32, 32),
         "accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
         "loss": 2.0,
         "parameters": 1000,

@@ -12,6 +12,7 @@ import pytest
 from stages.common.errors import StageError
 from stages.reporting import model_results
 from stages.reporting.model_results import CURVES
+from stages.sources.archive import CLASSES
 from tests.reporting.results import model_result
 
 IMAGES = 40
@@ -35,7 +36,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write_results() -> None:
     result = model_result("cnn", IMAGES)
-    evaluation = {key: getattr(result, key) for key in ("accuracy", "loss", "parameters")}
+    evaluation = {
+        key: getattr(result, key)
+        for key in ("classes", "image_size", "accuracy", "loss", "parameters")
+    }
     write(EVALUATION, json.dumps({**evaluation, "sha256": SHA256, "software": {"keras": "3"}}))
     np.save(PROBABILITIES, result.probabilities)
     for column in CURVES:
@@ -156,7 +160,7 @@ def assert_refused(damage: Callable[[], None], file: str, stage: str) -> None:
     write_results()
     damage()
     with pytest.raises(StageError) as error:
-        model_results.read("cnn", LABELS)
+        model_results.read("cnn", CLASSES, LABELS)
     message = str(error.value)
     assert message.startswith(f"error: {file}: "), message
     assert message.endswith(f"; run `dvc repro --force --single-item {stage}`, then `dvc repro`")
@@ -197,7 +201,7 @@ def test_flipped_bytes_are_refused_in_one_line_or_harmless(folder: Path, file: s
     for content in flipped(Path(file).read_bytes()):
         write(file, content)
         try:
-            result = model_results.read("cnn", LABELS)
+            result = model_results.read("cnn", CLASSES, LABELS)
         except StageError:
             outcomes.append("refused")
         else:
@@ -208,7 +212,7 @@ def test_flipped_bytes_are_refused_in_one_line_or_harmless(folder: Path, file: s
 
 
 def test_results_are_read_as_they_were_written(folder: Path) -> None:
-    written, read = model_result("cnn", IMAGES), model_results.read("cnn", LABELS)
+    written, read = model_result("cnn", IMAGES), model_results.read("cnn", CLASSES, LABELS)
     assert (read.accuracy, read.loss, read.parameters) == (written.accuracy, 2.0, 1000)
     assert np.array_equal(read.probabilities, written.probabilities)
     assert read.curves["val_loss"] == [0.5, 0.25]
@@ -238,6 +242,6 @@ def test_damaged_timing_counts_as_not_recorded(folder: Path) -> None:
         ),
     ):
         write(TIMING, content)
-        assert model_results.read("cnn", LABELS).minutes == []
+        assert model_results.read("cnn", CLASSES, LABELS).minutes == []
     Path(TIMING).unlink()
-    assert model_results.read("cnn", LABELS).minutes == []
+    assert model_results.read("cnn", CLASSES, LABELS).minutes == []

@@ -4,12 +4,12 @@ import keras
 import numpy as np
 
 
-def build(*, images: np.ndarray) -> keras.Model:
+def build(*, input_shape: tuple[int, int, int], classes: int, images: np.ndarray) -> keras.Model:
     assert images.shape == (180, 32, 32, 3)
     return keras.Sequential(
         [
-            keras.Input((32, 32, 3)),
+            keras.Input(input_shape),
             keras.layers.Flatten(),
-            keras.layers.Dense(10, activation="softmax"),
+            keras.layers.Dense(classes, activation="softmax"),
         ]
     )

@@ -5,13 +5,20 @@ from pathlib import Path
 import keras
 
 
-def build(*, weights: Path, preprocessing: str, input_size: int) -> keras.Model:
+def build(
+    *,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    weights: Path,
+    preprocessing: str,
+    enlargement: int,
+) -> keras.Model:
     assert weights.is_file()
-    assert (preprocessing, input_size) == ("unit", 32)
+    assert (preprocessing, enlargement) == ("unit", 1)
     return keras.Sequential(
         [
-            keras.Input((32, 32, 3)),
+            keras.Input(input_shape),
             keras.layers.Flatten(),
-            keras.layers.Dense(10, activation="softmax"),
+            keras.layers.Dense(classes, activation="softmax"),
         ]
     )

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from stages.common.errors import StageError
-from stages.dataset.classes import CLASSES
+from stages.sources.archive import CLASSES
 from stages.tools import predict
 from tests.repository import MODELS, Repository
 

@@ -19,10 +19,12 @@ CHECK_ALL = """
 import json, os, sys
 os.environ.setdefault("KERAS_BACKEND", "numpy")  # faster to import
 from pathlib import Path
+from types import SimpleNamespace
 from stages.common import params
 from stages.training import network
 
 network.keras.utils.set_random_seed = lambda seed: None  # it imports TensorFlow
+images = SimpleNamespace(image_shape=(32, 32, 3), classes=10)
 messages = {}
 for case, (text, architecture) in json.loads(Path("cases.json").read_text()).items():
     Path("params.yaml").write_text(text)
@@ -32,7 +34,7 @@ for case, (text, architecture) in json.loads(Path("cases.json").read_text()).ite
         settings = params.load()
         network.check_arguments(settings)
         if "keras.layers" in architecture:
-            network.build("small", settings, None)
+            network.build("small", settings, images)
         messages[case] = None
     except BaseException as error:  # a StageError, or what would end in a traceback
         messages[case] = str(error)
@@ -58,7 +60,7 @@ def entry(arguments: str = "") -> str:
 INVALID_ARGUMENTS = {
     **invalid_edits(f"{CNN}.dropout", "-0.1"),
     **invalid_edits("models.resnet50_finetune.preprocessing", "torch"),
-    **invalid_edits("models.resnet50_finetune.input_size", "31"),
+    **invalid_edits("models.resnet50_finetune.enlargement", "0"),
     **invalid_edits(f"{SCRATCH}.stem_stride", "3"),
     f"{CNN}.dropout=1.0": f"{CNN}.dropout: 1.0: ",
     f"~{CNN}.dropout": f"{CNN}.dropout: missing",

@@ -1,0 +1,39 @@
+"""What the prepared images show: `data/description.json`, written by the preprocess stage."""
+
+from typing import Annotated
+
+from pydantic import Field, NonNegativeInt, ValidationError
+
+from stages.common import paths
+from stages.common.errors import StageError
+from stages.common.params import Strict, describe
+from stages.dataset.splits import REMEDY, Split
+
+
+class Description(Strict):
+    """The classes and the images of the data set."""
+
+    classes: Annotated[list[str], Field(min_length=2)]  # in the order of their labels
+    images: dict[str, list[NonNegativeInt]]  # of each class, by split: train, validation, test
+    duplicates: NonNegativeInt  # test images that are training or validation images as well
+    skipped: list[str]  # unreadable files that were left out, and why
+
+
+def read() -> Description:
+    """Read the description; raises `StageError` if it is missing or damaged."""
+    try:
+        return Description.model_validate_json(paths.DESCRIPTION.read_bytes())
+    except (OSError, ValidationError) as error:
+        problem = error.strerror if isinstance(error, OSError) else describe(error.errors())[0]
+    raise StageError(f"{paths.DESCRIPTION}: {problem}; {REMEDY}")
+
+
+def read_classes(split: Split) -> list[str]:
+    """The class names of a split; raises `StageError` if they are not as many as its classes."""
+    classes = read().classes
+    if len(classes) != split.classes:
+        raise StageError(
+            f"{paths.DESCRIPTION}: names {len(classes)} classes, but {split.folder} has "
+            f"{split.classes}; {REMEDY}"
+        )
+    return classes
