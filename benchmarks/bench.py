@@ -79,8 +79,9 @@ def notebook(name: str) -> None:
     from stages.training import network
 
     settings = params.load()
-    batches = list(archive.read_batches(paths.ARCHIVE, settings.images_per_file))
-    train = [batch for batch in batches if batch[0] != archive.TEST_BATCH]
+    archive_path, layout = archive.of_data_set(settings)
+    batches = list(archive.read_batches(archive_path, layout))
+    train = [batch for batch in batches if batch[0] != "test_batch"]
     x = np.concatenate([images for _, images, _ in train]).astype("float32") / 255
     y = keras.utils.to_categorical(np.concatenate([labels for _, _, labels in train]), 10)
     del batches, train
@@ -147,12 +148,11 @@ def random_batches(
 
 def prepare_random(images: int) -> None:
     """Write data/ with so many random images, a tenth of them for validation."""
-    from stages.common import paths
     from stages.preprocess import split_ranges, write
     from stages.sources.image_source import ImageSource
 
     source = ImageSource(
-        path=paths.ARCHIVE,
+        path=Path("random images"),
         classes=[str(number) for number in range(10)],
         image_shape=(32, 32, 3),
         train_count=images,

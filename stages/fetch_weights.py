@@ -105,8 +105,7 @@ def main() -> None:
         if shutil.disk_usage(target.parent).free < BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(paths.IMAGENET_WEIGHTS))
         model.save_weights(target)
-        if not local_files.is_in_cache(paths.IMAGENET_WEIGHTS):  # then a user may have put it there
-            local_files.keep(paths.IMAGENET_WEIGHTS, target)
+        local_files.keep(paths.IMAGENET_WEIGHTS, target)
     print_outputs(paths.IMAGENET_WEIGHTS)
 
 

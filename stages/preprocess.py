@@ -33,7 +33,7 @@ Ranges = dict[Path, tuple[int, int]]  # first row and last row + 1 of each split
 
 def open_source(settings: params.Params) -> ImageSource:
     """The images of the data set."""
-    return archive.image_source(paths.ARCHIVE, settings.images_per_file)
+    return archive.image_source(*archive.of_data_set(settings))
 
 
 def split_ranges(train_count: int, test_count: int, validation_split: float) -> Ranges:

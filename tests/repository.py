@@ -26,6 +26,7 @@ MODELS = [
 CURVES = [
     f"plots/metrics/{x}.tsv" for x in ("train_accuracy", "train_loss", "val_accuracy", "val_loss")
 ]
+SAMPLE_ARCHIVE = "data/archives/sample/cifar-10-python.tar.gz"
 RECORDED_RUN = ("dvc.lock", "metrics/")
 
 

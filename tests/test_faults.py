@@ -28,7 +28,7 @@ from tests.repository import ROOT, Repository, run_keras_script
     ("stage", "prepare"),
     [
         ("fetch", full("data", 100)),
-        ("preprocess", full("data", 2000, "cifar-10-python.tar.gz")),
+        ("preprocess", full("data", 2000, "archives")),
         ("fetch_weights", full("data", 1000)),
         ("train simple_cnn", full("models", 300)),
         ("train simple_cnn", full("metrics", 0).replace("size=0k", "nr_inodes=3")),

@@ -17,11 +17,11 @@ from pathlib import Path
 import psutil
 import yaml
 
-from tests.repository import Repository, training_results, wait_until
+from tests.repository import SAMPLE_ARCHIVE, Repository, training_results, wait_until
 
 EPOCHS = 60
 RESULTS = [*training_results("simple_cnn"), "metrics/simple_cnn.json"]
-RESULTS += ["data/cifar-10-python.tar.gz", "data/train/x.npy", "data/test/y.npy"]
+RESULTS += [SAMPLE_ARCHIVE, "data/train/x.npy", "data/test/y.npy"]
 REPRO = ("dvc", "repro", "evaluate@simple_cnn")
 TRAIN_ALONE = ("dvc", "repro", "--single-item", "train@simple_cnn")
 

@@ -1,26 +1,26 @@
 """Preparing the arrays: layout and values as in the notebook, and their provenance."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 
 from stages.common import paths
 from stages.common.hashing import sha256
 from stages.sources import archive
-from tests.repository import Repository
+from tests.repository import SAMPLE_ARCHIVE, Repository
 
-IMAGES_PER_FILE = 40  # in the trained repository
+# Of the trained repository.
+LAYOUT = replace(archive.CIFAR10, batches=dict.fromkeys(archive.CIFAR10.batches, 40))
 
 
 def test_prepared_arrays_match_the_notebook(trained: Repository) -> None:
     batches = {
         name: (images, labels)
-        for name, images, labels in archive.read_batches(
-            trained.path / paths.ARCHIVE, IMAGES_PER_FILE
-        )
+        for name, images, labels in archive.read_batches(trained.path / SAMPLE_ARCHIVE, LAYOUT)
     }
     images, labels = (
-        np.concatenate([batches[name][part] for name in archive.BATCHES]) for part in (0, 1)
+        np.concatenate([batches[name][part] for name in archive.CIFAR10.batches]) for part in (0, 1)
     )
     # Five batches of training images, the last 10 % of which validate, and one of test images.
     rows = {"train": slice(0, 180), "validation": slice(180, 200), "test": slice(200, 240)}
@@ -42,6 +42,6 @@ def test_provenance_has_origin_of_archive_and_checksums_of_arrays(trained: Repos
     arrays = [f"data/{split}/{x}.npy" for split in ("train", "validation", "test") for x in "xy"]
     assert json.loads((trained.path / paths.DATA_PROVENANCE).read_text()) == {
         "archive": "generated sample",
-        "archive_sha256": sha256(trained.path / paths.ARCHIVE),
+        "archive_sha256": sha256(trained.path / SAMPLE_ARCHIVE),
         "arrays_sha256": trained.digests(arrays),
     }

@@ -161,7 +161,7 @@ class FolderParams(Strict):
 class Params(Strict):
     """The whole file."""
 
-    dataset: Literal["cifar10", "sample", "folder"]
+    dataset: Literal["cifar10", "cifar100", "sample", "folder"]
     sample: SampleParams
     folder: FolderParams
     seed: Seed
@@ -199,11 +199,6 @@ class Params(Strict):
                 {"unknown": ", ".join(unknown), "known": ", ".join(models)},
             )
         return accuracies
-
-    @property
-    def images_per_file(self) -> int:
-        """Images in each of the archive's six files; 10,000 in the official one."""
-        return 10_000 if self.dataset == "cifar10" else self.sample.images_per_file
 
     @property
     def notebook(self) -> dict[str, float]:

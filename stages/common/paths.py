@@ -6,7 +6,7 @@ PARAMS = Path("params.yaml")
 ARCHITECTURES = Path("stages/architectures")
 
 DOWNLOADS = Path("data/downloads")
-ARCHIVE = Path("data/cifar-10-python.tar.gz")
+ARCHIVES = Path("data/archives")  # one folder per data set
 IMAGENET_WEIGHTS = Path("data/weights/imagenet/resnet50_notop.weights.h5")
 TRAIN = Path("data/train")
 VALIDATION = Path("data/validation")

@@ -35,7 +35,7 @@ def draw(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write(path: Path, images_per_file: int, seed: int) -> None:
-    """Write an archive in the official layout; equal arguments give equal bytes."""
+    """Write an archive in CIFAR-10's layout; equal arguments give equal bytes."""
     rng = np.random.default_rng(seed)
-    batches = {name: draw(images_per_file, rng) for name in archive.BATCHES}
-    archive.write_batches(path, batches, ORIGIN)
+    batches = {file: draw(images_per_file, rng) for file in archive.CIFAR10.batches}
+    archive.write_batches(path, archive.CIFAR10, archive.CLASSES, batches, ORIGIN)

@@ -13,7 +13,7 @@ from stages.common.console import print_inputs
 from stages.common.errors import StageError
 from stages.common.hashing import sha256
 
-MAX_BYTES = 2**30  # the official archive has 170 MB, with weaker compression a little more
+MAX_BYTES = 2**30  # the official archives have 170 MB, with weaker compression a little more
 EMPTIED_BY_DVC = (
     paths.TRAIN,
     paths.VALIDATION,
@@ -86,27 +86,25 @@ def _chunks(variable: str, source: Path) -> Iterator[bytes]:
         ) from None
 
 
-def keep(path: Path, replacement: Path, name: str = "") -> None:
+def keep(path: Path, replacement: Path) -> None:
     """Copy the file at `path` to `downloads()` before `replacement` replaces it.
 
-    It may be a user's only copy. Raises `StageError` if it is no file.
+    Unless DVC has it, it may be a user's only copy. Raises `StageError` if it is no file.
     """
     if not path.exists():
         return
     if not path.is_file():
         raise StageError(f"{path}: not a regular file; move it elsewhere")
     checksum = sha256(path)
-    copy = downloads() / (name or f"{checksum[:8]}-{path.name}")
-    if checksum != sha256(replacement) and not copy.exists():
+    copy = downloads() / f"{checksum[:8]}-{path.name}"
+    if checksum != sha256(replacement) and not copy.exists() and not _is_in_cache(path):
         with atomic_write(copy) as partial:
             shutil.copyfile(path, partial)
         print(f"NOTICE: the previous {path} is now {copy}")
 
 
-def is_in_cache(path: Path) -> bool:
+def _is_in_cache(path: Path) -> bool:
     """Whether a file is in DVC's cache, where its MD5 is its name."""
-    if not path.is_file():
-        return False
     with path.open("rb") as file:
         md5 = hashlib.file_digest(file, "md5").hexdigest()
     return (repository() / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).is_file()

@@ -42,7 +42,6 @@ def test_project_trains_the_notebooks_models_as_the_notebook_did(folder: Path) -
     settings = params.load()
     assert (settings.epochs, settings.batch_size, settings.validation_split) == (15, 128, 0.1)
     assert settings.dataset == "cifar10"
-    assert settings.images_per_file == 10_000
     shared = {"epochs": 15, "batch_size": 128, **settings.training.model_dump()}
     assert set(shared) == set(params.SHARED_KEYS)
     for name in settings.notebook_accuracy:

@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from stages.common.hashing import sha256
 from stages.sources import archive, plain_pickle
 
 IMAGES = 20
+LAYOUT = replace(archive.CIFAR10, batches=dict.fromkeys(archive.CIFAR10.batches, IMAGES))
+META = {b"label_names": [name.encode() for name in archive.CLASSES]}
 HUGE_HEADER = "the header of a member unpacks to more than 65536 bytes"
 RECONSTRUCT = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
 
@@ -51,12 +54,13 @@ def link_to(target: str) -> tarfile.TarInfo:
 
 
 def write(path: Path, members: dict[str, Any], *more: tarfile.TarInfo) -> Path:
-    """Write an archive of valid batches, except for `members`, then `more`, filled with zeros.
+    """Write an archive of valid files, except for `members`, then `more`, filled with zeros.
 
-    None as a batch's content omits it.
+    None as a file's content omits it.
     """
     with tarfile.open(path, "w:gz") as tar:
-        for name, member in ({name: batch() for name in archive.BATCHES} | members).items():
+        valid = {LAYOUT.meta: META} | {name: batch() for name in LAYOUT.batches}
+        for name, member in (valid | members).items():
             if member is None:
                 continue
             content = member if isinstance(member, bytes) else pickle.dumps(member, 3)
@@ -96,7 +100,7 @@ INVALID_BATCHES: dict[str, tuple[Any, str]] = {
     "calls numpy.load": (batch(data=Call(np.load, "executed")), "numpy.load, which is not"),
     "calls bytearray": (batch(data=Call(bytearray, 10**12)), "which is not allowed"),
     "instance of another class": (batch(data=Path("executed")), "which is not allowed"),
-    "huge empty array": (batch(data=Call(np.ndarray, (10**12,))), "not a readable batch"),
+    "huge empty array": (batch(data=Call(np.ndarray, (10**12,))), "not a readable pickle"),
     "huge shape": (batch(data=array(shape=(10**6, 10**6))), "has shape (1000000, 1000000)"),
     "negative shape": (batch(data=array(shape=(-20, -3072))), "has shape (-20, -3072)"),
     "too few bytes": (batch(data=array(content=b"")), "has shape (20, 3072)"),
@@ -106,18 +110,18 @@ INVALID_BATCHES: dict[str, tuple[Any, str]] = {
         batch(data=Call(RECONSTRUCT, np.ndarray, (0,), b"b")),
         "not a complete array",
     ),
-    "not a pickle": (b"hello", "not a readable batch"),
-    "truncated pickle": (pickle.dumps(batch(), 3)[:-100], "not a readable batch"),
+    "not a pickle": (b"hello", "not a readable pickle"),
+    "truncated pickle": (pickle.dumps(batch(), 3)[:-100], "not a readable pickle"),
     "bytes after the pickle": (pickle.dumps(batch(), 3) + b"x", "there are bytes after its end"),
-    "deep nesting": (b"\x80\x03" + b"(" * 50_000 + b"l" * 50_000 + b".", "not a readable batch"),
-    "persistent ID": (b"\x80\x03X\x01\x00\x00\x00aQ.", "not a readable batch"),
-    "huge string": (b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7f.", "not a readable batch"),
-    "empty": (b"", "not a readable batch"),
+    "deep nesting": (b"\x80\x03" + b"(" * 50_000 + b"l" * 50_000 + b".", "not a readable pickle"),
+    "persistent ID": (b"\x80\x03X\x01\x00\x00\x00aQ.", "not a readable pickle"),
+    "huge string": (b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7f.", "not a readable pickle"),
+    "empty": (b"", "not a readable pickle"),
     "unknown opcode": (b"\x80\x03\xff.", "it contains b'\\xff', which batches do not need"),
-    "nothing on the stack": (b"\x80\x03.", "not a readable batch: it is damaged"),
-    "missing in the memo": (b"\x80\x03h\x07.", "not a readable batch: it is damaged"),
-    "item without a list": (b"\x80\x03K\x01K\x02a.", "not a readable batch: it changes a value"),
-    "key without an item": (b"\x80\x03}(C\x01au.", "not a readable batch"),
+    "nothing on the stack": (b"\x80\x03.", "not a readable pickle: it is damaged"),
+    "missing in the memo": (b"\x80\x03h\x07.", "not a readable pickle: it is damaged"),
+    "item without a list": (b"\x80\x03K\x01K\x02a.", "not a readable pickle: it changes a value"),
+    "key without an item": (b"\x80\x03}(C\x01au.", "not a readable pickle"),
     "call without arguments": (b"\x80\x03cnumpy\ndtype\n)R.", "it makes a call that is not"),
     "Python 3, protocol 2": (pickle.dumps(batch(), 2), "protocol 2; use protocol 3, 4 or 5"),
     "list instead of dictionary": ([1, 2], "not a dictionary"),
@@ -135,6 +139,76 @@ INVALID_BATCHES: dict[str, tuple[Any, str]] = {
     "array of labels": (batch(labels=np.zeros(IMAGES, np.uint8)), "not a list of 20 numbers"),
     "too large": (b"0" * 200_000, "not a regular file of at most"),
 }
+
+
+def names(*first: object) -> dict[bytes, object]:
+    """Ten class names, of which these are the first."""
+    return {b"label_names": [*first, *META[b"label_names"][len(first) :]]}
+
+
+INVALID_CLASS_NAMES: dict[str, tuple[Any, str]] = {
+    "no file": (None, "cifar-10-batches-py/batches.meta is missing"),
+    "not a pickle": (b"hello", "batches.meta: not a readable pickle"),
+    "call": (Call(os.mkdir, "executed"), "which is not allowed"),
+    "bomb": (b"\x80\x02}" + b")" + b"q\x01h\x01\x86" * 60 + b"K\x00s.", "not a readable pickle"),
+    "too large": (pickle.dumps(names(b"x" * 70_000), 3), "larger than 65536 bytes"),
+    "list": ([b"cat", b"dog"], "not a dictionary with `label_names`"),
+    "of CIFAR-100": ({b"fine_label_names": []}, "not a dictionary with `label_names`"),
+    "no list": ({b"label_names": b"0123456789"}, "not a list of 10 names"),
+    "nine": ({b"label_names": META[b"label_names"][1:]}, "not a list of 10 names"),
+    "eleven": ({b"label_names": [*META[b"label_names"], b"x"]}, "not a list of 10 names"),
+    "number": (names(1), "1 is not a class name of printable characters"),
+    "nothing": (names(None), "None is not a class name"),
+    "not UTF-8": (names(b"\xff"), "is not a class name of printable characters"),
+    "line break": (names(b"a\nb"), "is not a class name of printable characters"),
+    "control code": (names("\x1b[31m"), "is not a class name of printable characters"),
+    "surrounding space": (names(" cat"), "is not a class name of printable characters"),
+    "empty": (names(b""), "distinct, with 1 to 255 characters"),
+    "long": (names("x" * 256), "distinct, with 1 to 255 characters"),
+    "twice": (names(b"cat"), "'cat': class names are distinct"),
+    "twice, in two types": (names("cat"), "'cat': class names are distinct"),
+}
+
+
+@pytest.mark.parametrize(
+    ("meta", "reason"), INVALID_CLASS_NAMES.values(), ids=INVALID_CLASS_NAMES.keys()
+)
+def test_invalid_class_names_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meta: Any, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / "archive.tar.gz", {"batches.meta": meta})
+    assert_refused(path, reason)
+    with pytest.raises(StageError) as caught:
+        archive.read_class_names(path, LAYOUT)
+    assert reason in str(caught.value)
+
+
+def test_class_names_of_an_archive_may_be_any_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "archive.tar.gz", {"batches.meta": names("Gänse", "日本".encode())})
+    expected = ["Gänse", "日本", *archive.CLASSES[2:]]
+    assert archive.read_class_names(path, LAYOUT) == expected
+    assert archive.image_source(path, LAYOUT).classes == expected
+
+
+def test_archive_of_cifar100_has_its_own_layout(tmp_path: Path) -> None:
+    layout = replace(archive.CIFAR100, batches={"train": 150, "test": 100})
+    random = np.random.default_rng(0)
+    batches = {
+        file: (random.integers(0, 256, (count, 32, 32, 3), np.uint8), np.arange(count) % 100)
+        for file, count in layout.batches.items()
+    }
+    classes = [f"class {number}" for number in range(100)]
+    path = tmp_path / "archive.tar.gz"
+    archive.write_batches(path, layout, classes, batches, "random")
+    source = archive.image_source(path, layout)
+    assert (source.train_count, source.test_count, source.classes) == (150, 100, classes)
+    read = {first: (images, labels) for first, images, labels in source.batches}
+    for first, file in {0: "train", 150: "test"}.items():
+        assert np.array_equal(read[first][0], batches[file][0])
+        assert np.array_equal(read[first][1], batches[file][1])
+    with pytest.raises(StageError, match="cifar-10-batches-py/data_batch_1 is missing"):
+        list(archive.read_batches(path, archive.CIFAR10))
 
 
 def doubled(times: int) -> bytes:
@@ -196,7 +270,7 @@ def limits() -> Iterator[None]:
 def assert_refused(path: Path, reason: str) -> None:
     """Reading fails with one line that names archive and reason, and writes no file."""
     with pytest.raises(StageError) as caught:
-        list(archive.read_batches(path, IMAGES))
+        list(archive.read_batches(path, LAYOUT))
     message = str(caught.value)
     assert message.startswith(f"error: {path}: ")
     assert reason in message
@@ -436,32 +510,35 @@ def test_valid_archive_is_read_whatever_wrote_it(tmp_path: Path, written_by: str
     # Python 2 pickled the official archive. Arrays may be stored column by column, batches may be
     # in any order, and some tools start names with "./" and add the folder as a member.
     data = np.random.default_rng(0).integers(0, 256, (IMAGES, 3072), np.uint8)
-    content = batch(data=np.asfortranarray(data), labels=list(range(10)) * 2)
-    pickled = pickle.dumps(content, 3 if written_by == "Python 2" else int(written_by[-1]))
+    contents = [batch(data=np.asfortranarray(data), labels=list(range(10)) * 2), META]
+    protocol = 3 if written_by == "Python 2" else int(written_by[-1])
+    pickled, pickled_meta = (pickle.dumps(content, protocol) for content in contents)
     if written_by == "Python 2":
-        pickled = as_python_2(pickled)
+        pickled, pickled_meta = as_python_2(pickled), as_python_2(pickled_meta)
     path = tmp_path / "archive.tar.gz"
     with tarfile.open(path, "w:gz") as tar:
         tar.addfile(info("./cifar-10-batches-py", tarfile.DIRTYPE))
-        for name in reversed(archive.BATCHES):
-            header = info(f"./cifar-10-batches-py/{name}", size=len(pickled))
-            tar.addfile(header, io.BytesIO(pickled))
-    batches = list(archive.read_batches(path, IMAGES))
-    assert [name for name, _, _ in batches] == archive.BATCHES[::-1]
+        for name in (*reversed(LAYOUT.batches), LAYOUT.meta):
+            content = pickled_meta if name == LAYOUT.meta else pickled
+            header = info(f"./cifar-10-batches-py/{name}", size=len(content))
+            tar.addfile(header, io.BytesIO(content))
+    batches = list(archive.read_batches(path, LAYOUT))
+    assert [name for name, _, _ in batches] == list(reversed(LAYOUT.batches))
+    assert archive.read_class_names(path, LAYOUT) == archive.CLASSES
     for _, images, labels in batches:
         assert (images == data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)).all()
         assert labels.tolist() == list(range(10)) * 2
 
 
-def test_provenance_names_origin_and_checksum(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_provenance_names_origin_and_checksum(tmp_path: Path) -> None:
     generated = tmp_path / "generated.tar.gz"
     black = np.zeros((IMAGES, 32, 32, 3), np.uint8), np.zeros(IMAGES, np.uint8)
-    archive.write_batches(generated, dict.fromkeys(archive.BATCHES, black), "black images")
+    batches = dict.fromkeys(LAYOUT.batches, black)
+    archive.write_batches(generated, LAYOUT, archive.CLASSES, batches, "black images")
     checksum = sha256(generated)
-    assert archive.provenance(generated) == {"archive": "black images", "archive_sha256": checksum}
+    expected = {"archive": "black images", "archive_sha256": checksum}
+    assert archive.provenance(generated, LAYOUT) == expected
     without_comment = write(tmp_path / "archive.tar.gz", {})
-    assert archive.provenance(without_comment)["archive"] == "unknown"
-    monkeypatch.setattr(archive, "OFFICIAL_SHA256", checksum)
-    assert archive.provenance(generated)["archive"] == "official archive"
+    assert archive.provenance(without_comment, LAYOUT)["archive"] == "unknown"
+    official = replace(LAYOUT, official_sha256=checksum)
+    assert archive.provenance(generated, official)["archive"] == "official archive"

@@ -123,9 +123,8 @@ def test_replaced_file_is_kept_unless_its_content_is(folder: Path) -> None:
     path.write_text("old")
     local_files.keep(path, replacement)
     local_files.keep(path, replacement)
-    local_files.keep(path, replacement, "name")
     kept = {file.name: file.read_text() for file in paths.DOWNLOADS.iterdir()}
-    assert kept == {f"{sha256(path)[:8]}-archive": "old", "name": "old"}
+    assert kept == {f"{sha256(path)[:8]}-archive": "old"}
     assert path.read_text() == "old"
 
 

