@@ -17,13 +17,13 @@ import numpy as np
 
 from stages.common import command_line, params, paths
 from stages.common.atomic import atomic_write, write_json
-from stages.common.console import print_inputs, print_outputs
+from stages.common.console import first_few, print_inputs, print_outputs
 from stages.common.errors import StageError, one_line_errors
 from stages.common.hashing import sha256
 from stages.common.locks import lock_stage
 from stages.dataset import splits
 from stages.dataset.description import Description
-from stages.sources import archive
+from stages.sources import archive, folder
 from stages.sources.image_source import ImageSource
 
 PIECE = 1000  # images that are converted at once
@@ -33,6 +33,8 @@ Ranges = dict[Path, tuple[int, int]]  # first row and last row + 1 of each split
 
 def open_source(settings: params.Params) -> ImageSource:
     """The images of the data set."""
+    if settings.dataset == "folder":
+        return folder.image_source(settings.folder)
     return archive.image_source(*archive.of_data_set(settings))
 
 
@@ -111,6 +113,35 @@ def write(source: ImageSource, ranges: Ranges, folders: dict[Path, Path]) -> Des
     return contents.describe(source, ranges)
 
 
+def check_remaining(description: Description, ranges: Ranges) -> None:
+    """Raise `StageError` if a split has no images, or a class none to train with or to test.
+
+    A source has all classes in both, but `validation_split` or unreadable images may leave none.
+    """
+    for split in ranges:
+        counts = zip(description.classes, description.images[split.name], strict=True)
+        missing = [name for name, count in counts if count == 0]
+        if missing and (split != paths.VALIDATION or len(missing) == len(description.classes)):
+            raise StageError(
+                f"{split}: has no readable image of {first_few(missing)}; add some, or reduce "
+                "validation_split"
+            )
+
+
+def print_description(description: Description) -> None:
+    """Print what a reader of the results should know about the images."""
+    if description.skipped:
+        print(
+            f"NOTICE: unreadable images left out: {len(description.skipped):,}: "
+            f"{first_few(description.skipped)}"
+        )
+    if description.duplicates:
+        print(
+            "NOTICE: test images that are training or validation images as well: "
+            f"{description.duplicates:,}; accuracies include what models remember of them"
+        )
+
+
 def provenance(source: ImageSource, folders: Iterable[Path]) -> dict[str, object]:
     """The images' origin, and the SHA-256 of every array."""
     files = [folder / name for folder in folders for name in splits.ARRAYS]
@@ -127,12 +158,14 @@ def main() -> None:
     with ExitStack() as stack:
         folders = {split: stack.enter_context(atomic_write(split)) for split in ranges}
         description = write(source, ranges, folders)
+        check_remaining(description, ranges)
         write_json(paths.DESCRIPTION, description.model_dump())
     for split, counts in zip(ranges, description.images.values(), strict=True):
         print(
             f"{split}: x {(sum(counts), *source.image_shape)} {source.dtype}, "
             f"y {(sum(counts), len(source.classes))} {source.dtype}"
         )
+    print_description(description)
     write_json(paths.DATA_PROVENANCE, provenance(source, ranges))
     print_outputs(*ranges, paths.DESCRIPTION)
 

@@ -1,8 +1,11 @@
 """What a stage prints: what it reads, and what it wrote."""
 
 import time
+from collections.abc import Sequence
 
 from stages import STARTED
+
+SHOWN = 3  # of many names
 
 
 def printable(text: str) -> str:
@@ -11,6 +14,12 @@ def printable(text: str) -> str:
     File names, including those inside an archive, may contain both.
     """
     return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def first_few(names: Sequence[object]) -> str:
+    """The first names, and how many more there are."""
+    others = len(names) - SHOWN
+    return ", ".join(map(str, names[:SHOWN])) + (f" and {others:,} more" if others > 0 else "")
 
 
 def print_inputs(*inputs: object) -> None:

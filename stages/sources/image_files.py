@@ -4,13 +4,14 @@ Pillow decodes them. This module decides which formats it may open, how much mem
 may take, and what damaged metadata, more than 8 bits and transparency mean.
 """
 
+import functools
 import itertools
 import math
 import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -34,6 +35,8 @@ FORMATS = LEAN_FORMATS + OTHER_FORMATS
 MAX_PIXELS, MAX_PIXELS_OTHER = 200_000_000, 64_000_000
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow warns above it and refuses twice as many
 
+MAX_ASPECT_RATIO = 1000  # of a longer image, the center square would show next to nothing
+
 # Images with a longer side, in pixels, are converted in strips. JPEG files among them are decoded
 # at a fraction of their size, but at least at this multiple of the target's.
 LARGE, DRAFT = 2048, 8
@@ -52,17 +55,35 @@ UPRIGHT = {  # by EXIF orientation; from 5 on, width and height change places
 }
 
 
+class UnreadableImage(StageError):
+    """A file is not a readable image; `reason` says why."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: not a readable image: {reason}; leave it out")
+        self.reason = reason
+
+
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """The suffixes of image files, in lower case."""
+    formats = {*FORMATS, "MPO"}  # which the JPEG reader opens
+    return frozenset(end for end, name in Image.registered_extensions().items() if name in formats)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file's name has an image's suffix and is not hidden."""
+    return PurePath(name).suffix.lower() in suffixes() and not name.startswith(".")
+
+
 def find(folder: Path) -> list[Path]:
     """The image files in a folder and its subfolders, in alphabetical order.
 
-    Hidden files and files without an image's suffix are skipped.
+    Hidden files and folders, and files without an image's suffix, are skipped.
     """
-    formats = {*FORMATS, "MPO"}  # which the JPEG reader opens
-    suffixes = {end for end, name in Image.registered_extensions().items() if name in formats}
     return [
         file
         for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in suffixes
+        if is_image_name(file.name)
         and file.is_file()
         and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     ]
@@ -177,6 +198,10 @@ def decode(image: Image.Image, width: int, height: int) -> Image.Image:
     limit = MAX_PIXELS_OTHER if image.format in OTHER_FORMATS else MAX_PIXELS
     if image.width * image.height > limit:
         raise ValueError(f"it has more than {limit:,} pixels, the limit for {image.format}")
+    if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
+        raise ValueError(
+            f"it has {image.width} x {image.height} pixels, more than {MAX_ASPECT_RATIO:,} to 1"
+        )
     draft = None
     if max(image.size) > LARGE:
         draft = image.draft(None, (DRAFT * max(width, height),) * 2)
@@ -196,8 +221,7 @@ def decode(image: Image.Image, width: int, height: int) -> Image.Image:
 def read(path: Path, size: tuple[int, int]) -> np.ndarray:
     """The center of an image file, resized to `size`, (height, width): (height, width, 3) uint8.
 
-    The first frame in RGB, upright, on white where it is transparent. Raises `StageError` if the
-    file is not a readable image.
+    The first frame in RGB, upright, on white where it is transparent. Raises `UnreadableImage`.
     """
     height, width = size
     try:
@@ -216,5 +240,5 @@ def read(path: Path, size: tuple[int, int]) -> np.ndarray:
     except Image.DecompressionBombError:
         reason = f"it has more than {MAX_PIXELS:,} pixels"
     except Exception as error:  # depends on the format's reader
-        reason = getattr(error, "strerror", None) or f"{error!s:.200}"
-    raise StageError(f"{path}: not a readable image: {reason}; leave it out")
+        reason = getattr(error, "strerror", None) or f"{error!s:.200}" or type(error).__name__
+    raise UnreadableImage(path, reason)
