@@ -1,9 +1,8 @@
 """Compare the models.
 
-Reads data/evaluations/, metrics/curves/, metrics/timings/, data/test/ and
-data/description.json. Writes the comparison's
-numbers to data/comparison.json, and to metrics/: report.html, the whole comparison as a page;
-report.md, a summary; learning_curves.csv, for DVC's plots; comparison.png,
+Reads data/evaluations/, metrics/curves/, metrics/timings/, data/test/ and data/description.json.
+Writes the comparison's numbers to data/comparison.json, and to metrics/: report.html, the whole
+comparison as a page; report.md, a summary; learning_curves.csv, for DVC's plots; comparison.png,
 accuracy_by_minutes.png, learning_curves.png and confusion_matrices.png.
 """
 
@@ -28,11 +27,13 @@ def numbers(results: Sequence[ModelResult]) -> dict[str, Any]:
             result.name: {
                 "accuracy": result.accuracy,
                 "interval": result.interval,
-                "top2_accuracy": result.top2_accuracy,
+                "balanced_accuracy": result.balanced_accuracy,
+                **{f"top{k}_accuracy": value for k, value in result.top_k_accuracy.items()},
                 "loss": result.loss,
                 "calibration_error": result.reliability.expected_calibration_error,
                 "parameters": result.parameters,
                 "class_accuracies": dict(zip(result.classes, result.class_accuracies, strict=True)),
+                "class_intervals": dict(zip(result.classes, result.class_intervals, strict=True)),
                 "confusion_matrix": result.confusion_matrix.tolist(),
             }
             for result in results
@@ -60,11 +61,13 @@ def main() -> None:
     print_inputs(paths.EVALUATIONS, paths.CURVES, paths.TIMINGS, paths.TEST, paths.DESCRIPTION)
     test = Split(paths.TEST)
     classes, labels = description.read_classes(test), test.labels()
+    data = description.read()
     results = [model_results.read(name, classes, labels) for name in settings.models]
 
     # Everything is computed before anything is written.
-    report = summary.markdown(results, settings)
-    texts = {paths.REPORT_HTML: page.html(results, settings, test), paths.REPORT_MD: report}
+    report = summary.markdown(results, settings, data)
+    html = page.html(results, settings, data, test)
+    texts = {paths.REPORT_HTML: html, paths.REPORT_MD: report}
     comparison, curves = numbers(results), [*learning_curves(results)]
     figures = {
         paths.COMPARISON_PNG: charts.accuracies(results, settings.notebook),

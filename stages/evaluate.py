@@ -2,7 +2,8 @@
 
 Reads models/MODEL.keras, data/test/ and data/description.json. Writes
 
-- metrics/MODEL.json: test accuracy and loss, for DVC's metrics commands and Git
+- metrics/MODEL.json: test accuracy and loss, and balanced accuracy if the classes are of unequal
+  size, for DVC's metrics commands and Git
 - data/evaluations/MODEL/, for the comparison: `probabilities.npy`, (N, K) float32, and
   `evaluation.json` with the same metrics, the class names, the images' size, the
   model's size and checksum, and software versions
@@ -56,6 +57,12 @@ def main(name: str) -> None:
         )
     labels, predicted = split.labels(), probabilities.argmax(axis=1)
     matrix = statistics.confusion_matrix(labels, predicted, len(classes))
+    # Where it equals the accuracy, or nearly, another number in DVC's tables would only distract.
+    balanced = (
+        {"balanced_accuracy": statistics.balanced_accuracy(matrix)}
+        if statistics.unequal(matrix.sum(axis=1))
+        else {}
+    )
     print(f"{name}: test accuracy {metrics['accuracy']:.2%}, test loss {metrics['loss']:.4f}")
 
     details = {
@@ -80,7 +87,7 @@ def main(name: str) -> None:
             ["class", "accuracy"],
             zip(classes, statistics.class_accuracies(matrix), strict=True),
         )
-        write_json(metrics_path, metrics)
+        write_json(metrics_path, metrics | balanced)
     print_outputs(metrics_path, paths.EVALUATIONS / name)
 
 

@@ -8,6 +8,7 @@ import math
 import re
 import reprlib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -199,6 +200,12 @@ class Params(Strict):
                 {"unknown": ", ".join(unknown), "known": ", ".join(models)},
             )
         return accuracies
+
+    @property
+    def dataset_title(self) -> str:
+        """The data set's name in a sentence; a folder's own name for a user's images."""
+        titles = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "sample": "a generated sample"}
+        return titles.get(self.dataset) or Path(self.folder.path).name or self.folder.path
 
     @property
     def notebook(self) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """What the prepared images show: `data/description.json`, written by the preprocess stage."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, NonNegativeInt, ValidationError
+from pydantic import Field, NonNegativeInt, ValidationError, model_validator
 
 from stages.common import paths
 from stages.common.errors import StageError
@@ -17,6 +17,16 @@ class Description(Strict):
     images: dict[str, list[NonNegativeInt]]  # of each class, by split: train, validation, test
     duplicates: NonNegativeInt  # test images that are training or validation images as well
     skipped: list[str]  # unreadable files that were left out, and why
+
+    @model_validator(mode="after")
+    def check_counts(self) -> Self:
+        """Refuse other splits, and other numbers of classes than there are names."""
+        splits = [path.name for path in (paths.TRAIN, paths.VALIDATION, paths.TEST)]
+        if list(self.images) != splits or any(
+            len(counts) != len(self.classes) for counts in self.images.values()
+        ):
+            raise ValueError(f"not one number per class for each of {', '.join(splits)}")
+        return self
 
 
 def read() -> Description:

@@ -11,15 +11,17 @@ from xml.etree import ElementTree
 import numpy as np
 
 from stages.common.atomic import atomic_write
+from stages.common.console import printable
 from stages.reporting.default_matplotlib import (
     Axes,
     Figure,
     LogLocator,
     NullLocator,
+    PowerNorm,
     cycler,
     plt,
 )
-from stages.reporting.model_results import ModelResult
+from stages.reporting.model_results import FEW_CLASSES, ModelResult
 from stages.reporting.statistics import BINS
 
 INK = "#0a0b0c"  # color of text and lines; the page replaces it by its own
@@ -37,6 +39,8 @@ COLORS = [
     "#8f9014",
     "#0f99a8",
 ]
+IMAGE_DPI = 240  # of images within a chart of the page, for screens of high resolution
+MAX_LABEL = 20  # characters of a class name in a chart
 WIDTH = 6.0  # inches of a chart that stands alone; on a phone, its text would be too small in more
 
 plt.rcParams.update(
@@ -87,12 +91,16 @@ def accuracies(results: Sequence[ModelResult], notebook: Mapping[str, float]) ->
             label="notebook",
         )
         figure.legend(loc="outside lower right", frameon=False)
-    chance = 100 / len(results[0].classes)
+    # What needs no model: guessing, or naming the largest class each time.
+    chance, label = 100 / len(results[0].classes), "chance"
+    if results[0].unequal_classes:
+        chance = 100 * np.bincount(results[0].labels).max() / len(results[0].labels)
+        label = "always the largest class"
     axes.axvline(chance, color="grey", linestyle=":", linewidth=1)
-    axes.text(chance, 1, "chance", color="grey", ha="center", transform=axes.get_xaxis_transform())
+    axes.text(chance, 1, label, color="grey", ha="center", transform=axes.get_xaxis_transform())
     axes.invert_yaxis()  # the first model on top
     axes.set_title("Test accuracy with 95 % confidence intervals", pad=18)
-    axes.set(xlabel="test accuracy (%)", xlim=(0, 1.18 * max(lengths.max(), chance)))
+    axes.set(xlabel="test accuracy (%)", xlim=(0, 1.18 * max(*(lengths + errors[1]), chance)))
     return figure
 
 
@@ -169,27 +177,50 @@ def accuracy_by_training_time(results: Sequence[ModelResult]) -> Figure:
     return figure
 
 
+def shorten(name: str) -> str:
+    """A class name as a chart has space for it, with its beginning and its end."""
+    name = printable(name)
+    if len(name) <= MAX_LABEL:
+        return name
+    return f"{name[: MAX_LABEL // 2]}…{name[-MAX_LABEL // 2 + 1 :]}"
+
+
 def confusion_matrix(axes: Axes, result: ModelResult) -> None:
-    """Draw a confusion matrix in percent of each true class: a row is one true class."""
+    """Draw a confusion matrix in percent of each true class: a row is one true class.
+
+    Few classes have numbers. Many have a scale of colors, on which rare confusions stand out, and
+    only some have their names.
+    """
     matrix = result.confusion_matrix
+    count = len(matrix)
     percent = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.pcolormesh(percent, cmap="Blues", vmin=0, vmax=100)
-    for (true, predicted), value in np.ndenumerate(percent):
-        axes.text(
-            predicted + 0.5,
-            true + 0.5,
-            f"{value:.0f}",
-            ha="center",
-            va="center",
-            color="white" if value > 50 else "black",
-            fontsize=9,
-        )
-    centers = np.arange(len(result.classes)) + 0.5
-    axes.set_xticks(centers, result.classes, rotation=45, ha="right")
-    axes.set_yticks(centers, result.classes)
-    axes.invert_yaxis()
+    step = math.ceil(count / FEW_CLASSES)
+    named = f" (1 of {step} classes is named)" if step > 1 else ""
+    if result.many_classes:
+        # An image: a million cells as paths would take minutes and gigabytes.
+        scale = PowerNorm(0.5, vmin=0, vmax=100)
+        image = axes.imshow(percent, cmap="Blues", norm=scale, extent=(0, count, count, 0))
+        axes.figure.colorbar(image, ax=axes, shrink=0.8, ticks=[0, 1, 5, 20, 50, 100], label="%")
+    else:
+        axes.pcolormesh(percent, cmap="Blues", vmin=0, vmax=100)
+        for (true, predicted), value in np.ndenumerate(percent):
+            axes.text(
+                predicted + 0.5,
+                true + 0.5,
+                f"{value:.0f}",
+                ha="center",
+                va="center",
+                color="white" if value > 50 else "black",
+                fontsize=min(9, 140 / count),
+            )
+        axes.invert_yaxis()
+    centers = np.arange(count)[::step] + 0.5
+    names = [shorten(name) for name in result.classes[::step]]
+    axes.set_xticks(centers, names, rotation=45, ha="right")
+    axes.set_yticks(centers, names)
     axes.set_aspect("equal")
-    axes.set(title=f"{result.name}: {result.accuracy:.2%}", xlabel="predicted", ylabel="true")
+    title = f"{result.name}: {result.accuracy:.2%}"
+    axes.set(title=title, xlabel=f"predicted{named}", ylabel="true")
 
 
 def reliability(axes: Axes, result: ModelResult) -> None:
@@ -238,12 +269,12 @@ def svg(figure: Figure, description: str) -> str:
         if name == "id":
             return prefix + value
         if name == "href":
-            return f"#{prefix}{value[1:]}"
+            return f"#{prefix}{value[1:]}" if value.startswith("#") else value
         return value.replace("url(#", f"url(#{prefix}").replace(INK, "currentColor")
 
     file = io.BytesIO()
     no_metadata = dict.fromkeys(["Creator", "Date", "Format", "Type"])
-    figure.savefig(file, format="svg", transparent=True, metadata=no_metadata)
+    figure.savefig(file, format="svg", transparent=True, metadata=no_metadata, dpi=IMAGE_DPI)
     plt.close(figure)
     root = ElementTree.fromstring(file.getvalue())
     for element in root.iter():

@@ -25,6 +25,7 @@ try:
     with contextlib.chdir(folder):
         import matplotlib.pyplot as plt
         from matplotlib.axes import Axes
+        from matplotlib.colors import PowerNorm
         from matplotlib.figure import Figure
         from matplotlib.rcsetup import cycler
         from matplotlib.ticker import LogLocator, NullLocator
@@ -34,4 +35,4 @@ except OSError as error:
         "writable, and run it again"
     ) from None
 
-__all__ = ["Axes", "Figure", "LogLocator", "NullLocator", "cycler", "plt"]
+__all__ = ["Axes", "Figure", "LogLocator", "NullLocator", "PowerNorm", "cycler", "plt"]

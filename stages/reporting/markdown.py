@@ -1,8 +1,19 @@
-"""Markdown tables."""
+"""Markdown: tables, and texts that are shown as they are."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
+
+from stages.common.console import printable
+
+
+def escape(text: str) -> str:
+    """Markdown that shows `text` as it is; one line.
+
+    An underscore within a word means nothing, and stays as it is in a terminal.
+    """
+    return re.sub(r"[\\`*<>#&~$\[\]]|(?<!\w)_|_(?!\w)", r"\\\g<0>", printable(text))
 
 
 def markdown_table(rows: Sequence[Mapping[str, str]], text_columns: int = 1) -> str:

@@ -27,6 +27,7 @@ from stages.dataset.splits import map_array
 from stages.reporting import statistics
 
 CURVES = ["train_accuracy", "train_loss", "val_accuracy", "val_loss"]
+FEW_CLASSES = 20  # for which each class has its name in charts, and numbers of its own
 CURVE = TypeAdapter(Annotated[dict[str, FiniteFloat], Field(min_length=1)])
 
 
@@ -86,9 +87,12 @@ class ModelResult:
         return statistics.wilson_interval(int(self.correct.sum()), len(self.correct))
 
     @cached_property
-    def top2_accuracy(self) -> float:
-        """How often the true class is among the two most probable."""
-        return statistics.top_k_accuracy(self.probabilities, self.labels, 2)
+    def top_k_accuracy(self) -> dict[int, float]:
+        """How often the true class is among the k most probable, by k; none for two classes."""
+        if len(self.classes) == 2:
+            return {}
+        k = 5 if self.many_classes else 2
+        return {k: statistics.top_k_accuracy(self.probabilities, self.labels, k)}
 
     @cached_property
     def reliability(self) -> statistics.Reliability:
@@ -110,6 +114,42 @@ class ModelResult:
     def class_accuracies(self) -> np.ndarray:
         """The accuracy of each true class, (K,)."""
         return statistics.class_accuracies(self.confusion_matrix)
+
+    @cached_property
+    def class_intervals(self) -> list[statistics.Interval]:
+        """The 95 % confidence interval of each class's accuracy."""
+        matrix = self.confusion_matrix
+        return [
+            statistics.wilson_interval(int(correct), int(images))
+            for correct, images in zip(matrix.diagonal(), matrix.sum(axis=1), strict=True)
+        ]
+
+    @cached_property
+    def balanced_accuracy(self) -> float:
+        """The mean of the classes' accuracies."""
+        return statistics.balanced_accuracy(self.confusion_matrix)
+
+    @cached_property
+    def unequal_classes(self) -> bool:
+        """Whether the classes' numbers of test images differ so much that accuracy misleads."""
+        return statistics.unequal(self.confusion_matrix.sum(axis=1))
+
+    @property
+    def many_classes(self) -> bool:
+        """Whether there are too many classes for a name and numbers of each in a chart."""
+        return len(self.classes) > FEW_CLASSES
+
+    def classes_by_accuracy(self) -> np.ndarray:
+        """The indices of all classes, the least accurate first."""
+        order: np.ndarray = np.argsort(self.class_accuracies, kind="stable")
+        return order
+
+    def confusions(self, count: int) -> list[tuple[int, int, int]]:
+        """At most `count` most frequent confusions: true class, predicted class, images."""
+        mistakes = self.confusion_matrix - np.diag(self.confusion_matrix.diagonal())
+        order = np.argsort(-mistakes, axis=None, kind="stable")[:count]
+        pairs = zip(*np.unravel_index(order, mistakes.shape), strict=True)
+        return [(int(t), int(p), int(mistakes[t, p])) for t, p in pairs if mistakes[t, p]]
 
     def most_confident_mistakes(self, count: int) -> np.ndarray:
         """The indices of at most `count` misclassified images, most confident first."""

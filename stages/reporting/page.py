@@ -11,22 +11,32 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from stages.common.params import Params
+from stages.dataset.description import Description
 from stages.dataset.splits import Split
-from stages.reporting import charts, tables
+from stages.reporting import charts, summary, tables
 from stages.reporting.default_matplotlib import Axes, plt
 from stages.reporting.model_results import ModelResult
 from stages.reporting.statistics import BINS
-from stages.reporting.summary import SIGNIFICANCE, compare_pairs, sample_notice, summary
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MAX_MISTAKES = 12  # images shown per model, and of those that every model misclassifies
+IMAGE_WIDTH = 96  # of a shown image, in CSS pixels: screens of high resolution have two for each
 
 
 def data_uri(image: np.ndarray) -> str:
-    """An image (H, W, 3) float32 in [0, 1] as a PNG in a `data:` URI."""
-    file = io.BytesIO()
-    Image.fromarray((image * 255).round().astype(np.uint8)).save(file, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    """An image (H, W, 3) float32 in [0, 1] in a `data:` URI.
+
+    A PNG if it is smaller than shown, so that its pixels are exact; else a JPEG, a fifth as large.
+    """
+    file, picture = io.BytesIO(), Image.fromarray((image * 255).round().astype(np.uint8))
+    if picture.width < IMAGE_WIDTH:
+        kind = "png"
+        picture.save(file, "PNG", optimize=True)
+    else:
+        kind = "jpeg"
+        picture.thumbnail((2 * IMAGE_WIDTH,) * 2)
+        picture.save(file, "JPEG", quality=90)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def square_svg(
@@ -60,9 +70,11 @@ def cards(indices: np.ndarray, results: Sequence[ModelResult], test: Split) -> l
     ]
 
 
-def html(results: Sequence[ModelResult], settings: Params, test: Split) -> str:
+def html(results: Sequence[ModelResult], settings: Params, data: Description, test: Split) -> str:
     """The page."""
-    pairs = compare_pairs(results)
+    pairs = summary.compare_pairs(results)
+    best, many_classes = summary.most_accurate(results), results[0].many_classes
+    order = best.classes_by_accuracy() if many_classes else range(len(data.classes))
     missed_by_all = np.flatnonzero(~np.any([result.correct for result in results], axis=0))
     confidence = sum(result.probabilities[missed_by_all].max(axis=1) for result in results)
     hardest = missed_by_all[np.argsort(-confidence, kind="stable")][:MAX_MISTAKES]
@@ -74,9 +86,16 @@ def html(results: Sequence[ModelResult], settings: Params, test: Split) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(TEMPLATE.name).render(
-        dataset=settings.dataset,
-        notice=sample_notice(settings),
-        summary=summary(results, pairs),
+        dataset=settings.dataset_title,
+        notices=[*filter(None, (summary.sample_notice(settings), summary.duplicates_notice(data)))],
+        summary=summary.summary(results, pairs),
+        images=summary.images(data),
+        skipped_notice=summary.skipped_notice(data),
+        skipped=data.skipped,
+        image_size=test.image_shape[:2],
+        image_width=IMAGE_WIDTH,
+        many_classes=many_classes,
+        best=best.name,
         test_images=len(results[0].labels),
         models=tables.models(results, settings),
         accuracies=charts.svg(
@@ -84,7 +103,7 @@ def html(results: Sequence[ModelResult], settings: Params, test: Split) -> str:
             "bar chart of the test accuracies; the table above has the numbers",
         ),
         pairs=tables.pairs(pairs),
-        significance=SIGNIFICANCE / max(len(pairs), 1),
+        significance=summary.SIGNIFICANCE / max(len(pairs), 1),
         learning_curves=charts.svg(
             charts.learning_curves(results, rows=2, columns=1),
             "accuracy and loss of every model by epoch, on training and validation images",
@@ -96,10 +115,14 @@ def html(results: Sequence[ModelResult], settings: Params, test: Split) -> str:
         without_training_time=[result.name for result in results if not result.minutes],
         columns=charts.columns(len(results)),
         confusion_matrices=[
-            square_svg(charts.confusion_matrix, result, 5.2, "confusion matrix")
+            (
+                result.name,
+                square_svg(charts.confusion_matrix, result, 5.2, "confusion matrix"),
+                tables.confusions(result),
+            )
             for result in results
         ],
-        class_accuracies=tables.class_accuracies(results),
+        classes=tables.classes(results, data, order),
         bins=BINS,
         reliability=[
             square_svg(

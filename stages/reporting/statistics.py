@@ -1,12 +1,14 @@
 """Statistics of predictions on the test images, with their uncertainty."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest
 
 BINS = 15  # of the confidence, as in Guo et al.
+UNEQUAL = 1.5  # ratio of the largest class to the smallest from which their sizes matter
 
 
 class Interval(NamedTuple):
@@ -38,8 +40,11 @@ class Reliability:
         return float(np.average(abs(self.accuracy - self.confidence), weights=self.counts))
 
 
+@cache  # the same few numbers occur in many classes, and SciPy also computes a slow p-value
 def wilson_interval(successes: int, trials: int) -> Interval:
-    """The 95 % interval of a proportion (Wilson, JASA 22, 1927)."""
+    """The 95 % interval of a proportion (Wilson, JASA 22, 1927); (0, 1) without trials."""
+    if trials == 0:
+        return Interval(0.0, 1.0)
     bounds = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
     return Interval(float(bounds.low), float(bounds.high))
 
@@ -57,9 +62,14 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> Pair:
 
 
 def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """How often the true class is among the k most probable, given (N, K) and (N,)."""
-    top_k = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-    return float((top_k == labels[:, None]).any(axis=1).mean())
+    """How often the true class is among the k most probable, given (N, K) and (N,).
+
+    Of equally probable classes, the first ones count.
+    """
+    own = np.take_along_axis(probabilities, labels[:, None], axis=1)
+    first = np.arange(probabilities.shape[1]) < labels[:, None]
+    before = (probabilities > own) | ((probabilities == own) & first)
+    return float((before.sum(axis=1) < k).mean())
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray) -> Reliability:
@@ -86,3 +96,16 @@ def class_accuracies(matrix: np.ndarray) -> np.ndarray:
     """The accuracy of each true class; 0 for a class without images, as in a small set."""
     accuracies: np.ndarray = matrix.diagonal() / np.maximum(matrix.sum(axis=1), 1)
     return accuracies
+
+
+def balanced_accuracy(matrix: np.ndarray) -> float:
+    """The mean accuracy of the classes that have images: each class counts the same.
+
+    Brodersen et al., *The Balanced Accuracy and Its Posterior Distribution*, ICPR 2010.
+    """
+    return float(class_accuracies(matrix)[matrix.any(axis=1)].mean())
+
+
+def unequal(counts: np.ndarray) -> bool:
+    """Whether classes with these numbers of images, (K,), differ so much that accuracy misleads."""
+    return bool(counts.max() > UNEQUAL * counts.min())

@@ -3,14 +3,19 @@
 from collections.abc import Sequence
 from itertools import combinations
 
+import numpy as np
+
 from stages.common import paths
 from stages.common.params import Params
+from stages.dataset.description import Description
 from stages.reporting import tables
-from stages.reporting.markdown import markdown_table
-from stages.reporting.model_results import ModelResult
-from stages.reporting.statistics import Pair, mcnemar
+from stages.reporting.markdown import escape, markdown_table
+from stages.reporting.model_results import FEW_CLASSES, ModelResult
+from stages.reporting.statistics import Pair, mcnemar, unequal
 
 SIGNIFICANCE = 0.05
+SHOWN_CLASSES = 5  # smallest and largest, least and most accurate
+SHOWN_FILES = 10  # that were left out
 
 
 def compare_pairs(results: Sequence[ModelResult]) -> dict[tuple[str, str], Pair]:
@@ -21,9 +26,14 @@ def compare_pairs(results: Sequence[ModelResult]) -> dict[tuple[str, str], Pair]
     }
 
 
+def most_accurate(results: Sequence[ModelResult]) -> ModelResult:
+    """The model with the highest accuracy."""
+    return max(results, key=lambda result: result.accuracy)
+
+
 def summary(results: Sequence[ModelResult], pairs: tables.Pairs) -> str:
     """The outcome in a few sentences."""
-    best = max(results, key=lambda result: result.accuracy)
+    best = most_accurate(results)
     text = (
         f"{best.name} is the most accurate model: {best.accuracy:.2%} of {len(best.labels):,} test "
         f"images (95 % interval {best.interval.low:.1%} to {best.interval.high:.1%})."
@@ -51,7 +61,81 @@ def sample_notice(settings: Params) -> str:
     )
 
 
-def markdown(results: Sequence[ModelResult], settings: Params) -> str:
+def images(data: Description) -> str:
+    """The number of classes, and of images in each split and class, in a sentence."""
+    splits = []
+    for split, title in tables.SPLITS.items():
+        counts = np.array(data.images[split])
+        per_class = f"{counts.min():,}"
+        if counts.min() < counts.max():
+            per_class += f" to {counts.max():,}"
+        if len(counts) > FEW_CLASSES:
+            per_class += f", median {np.median(counts):,.0f}"
+        splits.append(f"{counts.sum():,} {title} images ({per_class} per class)")
+    return f"{len(data.classes):,} classes: {', '.join(splits[:-1])} and {splits[-1]}."
+
+
+def classes(results: Sequence[ModelResult], data: Description) -> list[str]:
+    """Paragraphs about single classes, as Markdown.
+
+    A few classes of unequal size are all listed. Of many ones those that stand out are.
+    """
+    counts = np.sum([*data.images.values()], axis=0)
+    names = [escape(name) for name in data.classes]
+
+    def table(rows: Sequence[dict[str, str]]) -> str:
+        return markdown_table([row | {"class": escape(row["class"])} for row in rows])
+
+    if len(names) <= FEW_CLASSES:
+        rows = [tables.class_images(data, index) for index in range(len(names))]
+        return [table(rows)] if unequal(counts) else []
+    parts = []
+    if unequal(counts):
+        order = np.argsort(counts, kind="stable")
+        smallest, largest = (
+            ", ".join(f"{names[index]} ({counts[index]:,})" for index in indices)
+            for indices in (order[:SHOWN_CLASSES], order[::-1][:SHOWN_CLASSES])
+        )
+        parts.append(f"Smallest classes: {smallest}. Largest classes: {largest}.")
+    best = most_accurate(results)
+    order = best.classes_by_accuracy()
+    shown = [*order[:SHOWN_CLASSES], *order[-SHOWN_CLASSES:]]
+    parts += [
+        f"The {SHOWN_CLASSES} classes with the lowest and the {SHOWN_CLASSES} with the highest "
+        f"accuracy of {best.name} (95 % intervals):",
+        table(tables.classes([best], data, shown)),
+    ]
+    return parts
+
+
+def duplicates_notice(data: Description) -> str:
+    """What duplicates mean for the accuracies; empty without any."""
+    if not data.duplicates:
+        return ""
+    return (
+        f"{data.duplicates:,} of the {sum(data.images['test']):,} test images are training or "
+        "validation images as well: their accuracy is not that of unseen images."
+    )
+
+
+def skipped_notice(data: Description) -> str:
+    """How many files were left out; empty if none was."""
+    count = len(data.skipped)
+    if not count:
+        return ""
+    return f"{count:,} unreadable file{'s were' if count > 1 else ' was'} left out:"
+
+
+def skipped_files(data: Description) -> str:
+    """The first files that were left out, as Markdown."""
+    items = [f"- {escape(file)}" for file in data.skipped[:SHOWN_FILES]]
+    others = len(data.skipped) - len(items)
+    if others > 0:
+        items.append(f"- and {others:,} more, listed in {paths.REPORT_HTML.name}")
+    return "\n".join(items)
+
+
+def markdown(results: Sequence[ModelResult], settings: Params, data: Description) -> str:
     """The comparison as Markdown."""
     pairs = compare_pairs(results)
     parts = [
@@ -66,4 +150,9 @@ def markdown(results: Sequence[ModelResult], settings: Params) -> str:
             "Pairwise comparison on the same test images (exact McNemar test):",
             markdown_table(tables.pairs(pairs), text_columns=2),
         ]
+    parts += [images(data), *classes(results, data)]
+    if notice := duplicates_notice(data):
+        parts.append(f"**{notice}**")
+    if notice := skipped_notice(data):
+        parts += [notice, skipped_files(data)]
     return "\n\n".join(parts) + "\n"

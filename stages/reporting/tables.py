@@ -1,16 +1,28 @@
 """The rows of the comparison's tables, as dictionaries by heading."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from stages.common.params import SHARED_KEYS, Params
+from stages.dataset.description import Description
 from stages.reporting.model_results import ModelResult
 from stages.reporting.statistics import Pair
+
+MAX_CONFUSIONS = 10  # per model
+SPLITS = {"train": "training", "validation": "validation", "test": "test"}
 
 Pairs = Mapping[tuple[str, str], Pair]  # by the names of the two models
 
 
 def models(results: Sequence[ModelResult], settings: Params) -> list[dict[str, str]]:
-    """One row per model, with the notebook's accuracies if the images are the notebook's."""
+    """One row per model, with balanced accuracies if the classes are of unequal size.
+
+    The notebook's accuracies are added if the images are the notebook's.
+    """
+
+    def balanced(result: ModelResult) -> dict[str, str]:
+        if not result.unequal_classes:
+            return {}
+        return {"balanced accuracy": f"{result.balanced_accuracy:.2%}"}
 
     def notebook(name: str) -> dict[str, str]:
         accuracies = settings.notebook
@@ -23,7 +35,8 @@ def models(results: Sequence[ModelResult], settings: Params) -> list[dict[str, s
             "model": result.name,
             "test accuracy": f"{result.accuracy:.2%}",
             "95 % interval": f"{result.interval.low:.1%} to {result.interval.high:.1%}",
-            "top 2": f"{result.top2_accuracy:.2%}",
+            **balanced(result),
+            **{f"top {k}": f"{value:.2%}" for k, value in result.top_k_accuracy.items()},
             "test loss": f"{result.loss:.4f}",
             "calibration error": f"{result.reliability.expected_calibration_error:.1%}",
             "parameters": f"{result.parameters:,}",
@@ -47,12 +60,44 @@ def pairs(compared: Pairs) -> list[dict[str, str]]:
     ]
 
 
-def class_accuracies(results: Sequence[ModelResult]) -> list[dict[str, str]]:
-    """One row per class, one column per model."""
+def class_images(data: Description, index: int) -> dict[str, str]:
+    """A class's name and the number of its images in each split."""
+    counts = {
+        f"{title} images": f"{data.images[split][index]:,}" for split, title in SPLITS.items()
+    }
+    return {"class": data.classes[index], **counts}
+
+
+def class_accuracy(result: ModelResult, index: int) -> str:
+    """The accuracy of a class and its interval in percent; empty without test images."""
+    if not result.confusion_matrix[index].any():
+        return ""
+    low, high = result.class_intervals[index]
+    return f"{result.class_accuracies[index]:.1%} ({100 * low:.1f}\N{EN DASH}{100 * high:.1f})"
+
+
+def classes(
+    results: Sequence[ModelResult], data: Description, order: Iterable[int]
+) -> list[dict[str, str]]:
+    """One row per class of `order`: the number of its images, and its accuracy per model."""
     return [
-        {"class": name}
-        | {result.name: f"{result.class_accuracies[index]:.1%}" for result in results}
-        for index, name in enumerate(results[0].classes)
+        class_images(data, index)
+        | {result.name: class_accuracy(result, index) for result in results}
+        for index in order
+    ]
+
+
+def confusions(result: ModelResult) -> list[dict[str, str]]:
+    """One row per pair of classes that a model confuses most often."""
+    images = result.confusion_matrix.sum(axis=1)
+    return [
+        {
+            "true": result.classes[true],
+            "predicted": result.classes[predicted],
+            "images": f"{count:,}",
+            "of the true class": f"{count / images[true]:.1%}",
+        }
+        for true, predicted, count in result.confusions(MAX_CONFUSIONS)
     ]
 
 
@@ -60,6 +105,9 @@ def shared_params(settings: Params) -> list[dict[str, object]]:
     """One row per parameter that applies to every model unless its entry overrides it."""
     keys = ("dataset", "seed", "validation_split", "epochs", "batch_size")
     shared = {key: getattr(settings, key) for key in keys} | settings.training.model_dump()
+    if settings.dataset == "folder":
+        folder = {f"folder.{key}": value for key, value in settings.folder.model_dump().items()}
+        shared = {"dataset": settings.dataset, **folder, **shared}
     return [{"parameter": name, "value": value} for name, value in shared.items()]
 
 

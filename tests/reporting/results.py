@@ -1,20 +1,33 @@
 """Results of models that were never trained, for tests of tables, charts and the page."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from stages.dataset.description import Description
 from stages.reporting.model_results import ModelResult
 from stages.sources.archive import CLASSES
 
 
-def model_result(name: str, images: int = 40, **changes: Any) -> ModelResult:
-    """The results of a model on N images: random probabilities, curves of three epochs."""
+def model_result(
+    name: str,
+    images: int = 40,
+    classes: Sequence[str] = CLASSES,
+    counts: Sequence[int] | None = None,
+    **changes: Any,
+) -> ModelResult:
+    """The results of a model on N images: random probabilities, curves of three epochs.
+
+    The classes have equally many images, or those of `counts`.
+    """
     random = np.random.default_rng(0)
-    probabilities = random.dirichlet(np.ones(len(CLASSES)), images).astype(np.float32)
-    labels = np.arange(images) % len(CLASSES)
+    labels = np.arange(images) % len(classes)
+    if counts is not None:
+        labels = np.repeat(np.arange(len(classes)), counts)
+    probabilities = random.dirichlet(np.ones(len(classes)), len(labels)).astype(np.float32)
     fields: dict[str, Any] = {
-        "classes": CLASSES,
+        "classes": list(classes),
         "image_size": (32, 32),
         "accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
         "loss": 2.0,
@@ -31,3 +44,15 @@ def model_result(name: str, images: int = 40, **changes: Any) -> ModelResult:
         "probabilities": probabilities,
     }
     return ModelResult(name=name, **{**fields, **changes})
+
+
+def description(result: ModelResult, **changes: Any) -> Description:
+    """The description of a data set with a model's test images, and as many in other splits."""
+    counts = result.confusion_matrix.sum(axis=1).tolist()
+    fields: dict[str, Any] = {
+        "classes": result.classes,
+        "images": dict.fromkeys(["train", "validation", "test"], counts),
+        "duplicates": 0,
+        "skipped": [],
+    }
+    return Description(**{**fields, **changes})
