@@ -21,7 +21,7 @@ from stages.reporting.default_matplotlib import (
     cycler,
     plt,
 )
-from stages.reporting.model_results import FEW_CLASSES, ModelResult
+from stages.reporting.model_results import ModelResult
 from stages.reporting.statistics import BINS
 
 INK = "#0a0b0c"  # color of text and lines; the page replaces it by its own
@@ -40,7 +40,8 @@ COLORS = [
     "#0f99a8",
 ]
 IMAGE_DPI = 240  # of images within a chart of the page, for screens of high resolution
-MAX_LABEL = 20  # characters of a class name in a chart
+MAX_LABEL = 16  # characters of a class name in a chart
+NAMED_CLASSES = 10  # at most, on each axis of a confusion matrix of many classes
 WIDTH = 6.0  # inches of a chart that stands alone; on a phone, its text would be too small in more
 
 plt.rcParams.update(
@@ -194,13 +195,14 @@ def confusion_matrix(axes: Axes, result: ModelResult) -> None:
     matrix = result.confusion_matrix
     count = len(matrix)
     percent = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    step = math.ceil(count / FEW_CLASSES)
+    step = math.ceil(count / NAMED_CLASSES) if result.many_classes else 1
     named = f" (1 of {step} classes is named)" if step > 1 else ""
     if result.many_classes:
         # An image: a million cells as paths would take minutes and gigabytes.
         scale = PowerNorm(0.5, vmin=0, vmax=100)
         image = axes.imshow(percent, cmap="Blues", norm=scale, extent=(0, count, count, 0))
-        axes.figure.colorbar(image, ax=axes, shrink=0.8, ticks=[0, 1, 5, 20, 50, 100], label="%")
+        ticks = [0, 1, 5, 20, 50, 100]
+        axes.figure.colorbar(image, ax=axes, ticks=ticks, format="{x:g} %", shrink=0.6, aspect=30)
     else:
         axes.pcolormesh(percent, cmap="Blues", vmin=0, vmax=100)
         for (true, predicted), value in np.ndenumerate(percent):

@@ -123,7 +123,7 @@ def skipped_notice(data: Description) -> str:
     count = len(data.skipped)
     if not count:
         return ""
-    return f"{count:,} unreadable file{'s were' if count > 1 else ' was'} left out:"
+    return f"{count:,} unreadable file{'s were' if count > 1 else ' was'} left out"
 
 
 def skipped_files(data: Description) -> str:
@@ -143,16 +143,14 @@ def markdown(results: Sequence[ModelResult], settings: Params, data: Description
         markdown_table(tables.models(results, settings)),
         f"![Bar chart of the test accuracies]({paths.COMPARISON_PNG.name})",
     ]
-    if notice := sample_notice(settings):
-        parts.insert(0, f"**{notice}**")
+    notices = sample_notice(settings), duplicates_notice(data)
+    parts[:0] = [f"**{notice}**" for notice in notices if notice]
     if pairs:
         parts += [
             "Pairwise comparison on the same test images (exact McNemar test):",
             markdown_table(tables.pairs(pairs), text_columns=2),
         ]
     parts += [images(data), *classes(results, data)]
-    if notice := duplicates_notice(data):
-        parts.append(f"**{notice}**")
     if notice := skipped_notice(data):
-        parts += [notice, skipped_files(data)]
+        parts += [f"{notice}:", skipped_files(data)]
     return "\n\n".join(parts) + "\n"

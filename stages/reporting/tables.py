@@ -88,14 +88,16 @@ def classes(
 
 
 def confusions(result: ModelResult) -> list[dict[str, str]]:
-    """One row per pair of classes that a model confuses most often."""
+    """One row per pair of classes that a model confuses most often.
+
+    Sorted by the number of images. In parentheses their share of the true class.
+    """
     images = result.confusion_matrix.sum(axis=1)
     return [
         {
             "true": result.classes[true],
             "predicted": result.classes[predicted],
-            "images": f"{count:,}",
-            "of the true class": f"{count / images[true]:.1%}",
+            "images": f"{count:,} ({count / images[true]:.1%})",
         }
         for true, predicted, count in result.confusions(MAX_CONFUSIONS)
     ]
