@@ -10,6 +10,7 @@ configuration folder. It keeps its list of fonts there.
 import contextlib
 import logging
 import os
+import warnings
 
 from stages.common import paths
 from stages.common.errors import StageError
@@ -19,6 +20,8 @@ os.environ.pop("MATPLOTLIBRC", None)
 os.environ["MPLCONFIGDIR"] = str(folder)
 os.environ["MPLBACKEND"] = "agg"  # draws to files, without a display
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns if it cannot keep that list
+# Its font lacks Chinese, for example. A PNG then has a box; the page's text is drawn by the browser.
+warnings.filterwarnings("ignore", "Glyph .* missing from font")
 
 try:
     folder.mkdir(parents=True, exist_ok=True)

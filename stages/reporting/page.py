@@ -116,7 +116,6 @@ def html(results: Sequence[ModelResult], settings: Params, data: Description, te
         columns=charts.columns(len(results)),
         confusion_matrices=[
             (
-                result.name,
                 square_svg(charts.confusion_matrix, result, 5.2, "confusion matrix"),
                 tables.confusions(result),
             )
