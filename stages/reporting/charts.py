@@ -200,7 +200,11 @@ def confusion_matrix(axes: Axes, result: ModelResult) -> None:
     if result.many_classes:
         # An image: a million cells as paths would take minutes and gigabytes.
         scale = PowerNorm(0.5, vmin=0, vmax=100)
-        image = axes.imshow(percent, cmap="Blues", norm=scale, extent=(0, count, count, 0))
+        extent = 0, count, count, 0
+        # Of classes that share a pixel, `nearest` shows one: a mean would fade out the diagonal.
+        image = axes.imshow(
+            percent, cmap="Blues", norm=scale, extent=extent, interpolation="nearest"
+        )
         ticks = [0, 1, 5, 20, 50, 100]
         axes.figure.colorbar(image, ax=axes, ticks=ticks, format="{x:g} %", shrink=0.6, aspect=30)
     else:

@@ -20,7 +20,7 @@ os.environ.pop("MATPLOTLIBRC", None)
 os.environ["MPLCONFIGDIR"] = str(folder)
 os.environ["MPLBACKEND"] = "agg"  # draws to files, without a display
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns if it cannot keep that list
-# Its font lacks Chinese, for example. A PNG then has a box; the page's text is drawn by the browser.
+# Its font lacks Chinese, for example: PNG files have boxes there. Browsers have other fonts.
 warnings.filterwarnings("ignore", "Glyph .* missing from font")
 
 try:

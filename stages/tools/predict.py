@@ -1,13 +1,14 @@
 """Classify your own images: `python -m stages.tools.predict IMAGE ... [--model NAME] [--json]`.
 
-Reads image files, or folders of them, models/ and data/evaluations/. Prints the three most probable
-classes according to each model. Files that are not images are reported on standard error; the exit
-status is then 1. Writes nothing.
+Reads image files, or folders of them, models/ and data/evaluations/. Prints the most probable
+classes according to each model, at most three. Files that are not images are reported on standard
+error; the exit status is then 1. Writes nothing.
 """
 
 import json
 import re
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,14 +99,27 @@ def predict(images: np.ndarray, classes: dict[str, list[str]]) -> Iterator[Predi
         }
 
 
+def pad(text: str, width: int) -> str:
+    """Fill up with spaces to a width in a terminal, where a Chinese character takes two columns."""
+    return text + " " * (width - columns(text))
+
+
+def columns(text: str) -> int:
+    """The width of a text in a terminal."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
+
+
 def as_text(path: Path, predictions: Predictions) -> str:
     """The predictions for one image, one line per model."""
     width = max(map(len, predictions))
     names = [printable(label) for classes in predictions.values() for label, _ in classes]
-    label_width = max([10, *map(len, names)])
+    label_width = max([10, *map(columns, names)])
     lines = [
         f"  {name:<{width}}  "
-        + "  ".join(f"{printable(label):<{label_width}} {100 * p:5.1f} %" for label, p in classes)
+        + "  ".join(
+            f"{pad(printable(label), label_width)} {100 * p:5.1f} %" for label, p in classes
+        )
         for name, classes in predictions.items()
     ]
     return "\n".join([printable(str(path)), *lines])
