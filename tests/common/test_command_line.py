@@ -15,7 +15,7 @@ COMMANDS = {
     for file in sorted((ROOT / folder).rglob("*.py"))
     if '__name__ == "__main__"' in file.read_text()
 }
-FOR_ONE_MODEL = {"stages.evaluate", "stages.train"}
+WITH_ONE_ARGUMENT = {"stages.evaluate", "stages.tools.example_images", "stages.train"}
 WITH_OWN_ARGUMENTS = {"benchmarks.bench", "stages.tools.predict"}
 HELP = (["--help"], ["-h"], ["--help", "--nope"])
 UNKNOWN_OPTIONS = (
@@ -27,11 +27,11 @@ UNKNOWN_OPTIONS = (
 def invalid(command: str) -> list[list[str]]:
     """Command lines that a command does not know."""
     arguments = [*UNKNOWN_OPTIONS]
-    if command in FOR_ONE_MODEL | WITH_OWN_ARGUMENTS:
+    if command in WITH_ONE_ARGUMENT | WITH_OWN_ARGUMENTS:
         arguments.append([])
     if command not in WITH_OWN_ARGUMENTS:
         arguments += [["a", "b"], ["", ""], ["--", "-a", "b"]]
-    if command not in FOR_ONE_MODEL | WITH_OWN_ARGUMENTS:
+    if command not in WITH_ONE_ARGUMENT | WITH_OWN_ARGUMENTS:
         arguments += [["a"], [""]]
     return arguments
 
