@@ -1,5 +1,6 @@
 """The networks themselves, built and trained for a batch by Keras."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,45 @@ print(json.dumps({
 }))
 """
 
+BUILD_FOR_OWN_IMAGES = """
+import json
+import numpy as np, keras
+from stages.architectures import (
+    complex_cnn, fast94, resnet50_finetune, resnet50_scratch, simple_cnn
+)
+
+results = []
+for size, classes in ((32, 2), (64, 3), (128, 100)):
+    keras.utils.set_random_seed(0)
+    data = {"input_shape": (size, size, 3), "classes": classes}
+    x, y = np.random.rand(4, size, size, 3).astype("float32"), np.eye(classes)[[0, 1, -1, 0]]
+    models = [
+        simple_cnn.build(**data, dropout=0.5),
+        complex_cnn.build(**data, dropout=0.5),
+        fast94.build(**data, images=x),
+    ]
+    if size == 128:  # only there, as they take seconds
+        models += [
+            resnet50_scratch.build(**data, stem_stride=4),
+            resnet50_finetune.build(**data, weights=None, preprocessing="caffe", enlargement=1),
+        ]
+    for model in models:
+        model.compile(keras.optimizers.SGD(0.001), "categorical_crossentropy", run_eagerly=True)
+        before = [weights.copy() for weights in model.get_weights()]
+        loss = model.train_on_batch(x, y)
+        changed = [not np.array_equal(a, b) for a, b in zip(before, model.get_weights())]
+        probabilities = np.asarray(model(x))
+        results.append({
+            "network": f"{model.name} of {size} pixels and {classes} classes",
+            "shape": [model.input_shape, probabilities.shape],
+            "expected": [(None, size, size, 3), (len(x), classes)],
+            "sums": probabilities.sum(axis=1).tolist(),
+            "changed": sum(changed) / len(changed),
+            "loss": float(loss),
+        })
+print(json.dumps(results))
+"""
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
@@ -120,6 +160,16 @@ def test_network_has_the_documented_size_and_learns(
     # normalization.
     assert properties["changed"] > 0.7
     assert 0 < properties["loss"] < 50
+
+
+def test_networks_take_images_of_every_size_and_any_number_of_classes(tmp_path: Path) -> None:
+    results = run_keras_script(BUILD_FOR_OWN_IMAGES, tmp_path)
+    assert len(results) == 11
+    for result in results:
+        assert result["shape"] == result["expected"], result["network"]
+        assert result["sums"] == pytest.approx([1] * 4, abs=1e-4), result["network"]
+        assert result["changed"] > 0.7, result["network"]
+        assert 0 < result["loss"] < 50, result["network"]
 
 
 def test_finetuned_network_starts_from_the_given_weights(built: dict[str, Any]) -> None:
