@@ -45,10 +45,12 @@ def by_settings(experiments: list[dict[str, Any]], models: list[str]) -> Accurac
             if not isinstance(accuracy, float) or file in counted:  # queued ones have no number
                 continue
             counted.add(file)
+            # The section of the data set, if it has settings, bears its name.
+            sections = prefix, f"{row['dataset']}."
             settings = tuple(
                 (SHARED.get(key, key.removeprefix(prefix)), value)
                 for key, value in row.items()
-                if (key in SHARED or key.startswith(prefix)) and value != "None"
+                if (key in SHARED or key.startswith(sections)) and value != "None"
             )
             accuracies[model, settings][int(row["seed"])] = accuracy
     return accuracies

@@ -2,12 +2,36 @@
 
 import json
 import sys
+from typing import Any
 
 import numpy as np
 
+from stages.tools import seeds
 from tests.repository import MODELS, Repository
 
 SEEDS = [sys.executable, "-m", "stages.tools.seeds"]
+
+
+def test_only_settings_of_the_data_set_in_use_separate_experiments() -> None:
+    def row(seed: int, dataset: str, image_size: int) -> dict[str, Any]:
+        return {
+            "rev": f"{dataset}{image_size}{seed}",
+            "seed": seed,
+            "dataset": dataset,
+            "folder.image_size": image_size,
+            "sample.seed": 7 * image_size,
+            "models/simple_cnn.keras": f"checksum {dataset} {image_size} {seed}",
+            "metrics/simple_cnn.json:accuracy": 0.5,
+        }
+
+    rows = [row(0, "folder", 32), row(1, "folder", 32), row(0, "folder", 64)]
+    rows += [row(0, "cifar10", 32), row(1, "cifar10", 64)]
+    accuracies = seeds.by_settings(rows, ["simple_cnn"])
+    assert {settings: [*by_seed] for (_, settings), by_seed in accuracies.items()} == {
+        (("dataset", "folder"), ("folder.image_size", 32)): [0, 1],
+        (("dataset", "folder"), ("folder.image_size", 64)): [0],
+        (("dataset", "cifar10"),): [0, 1],
+    }
 
 
 def test_queued_experiments_give_mean_and_spread_over_seeds(clone: Repository) -> None:
