@@ -1,13 +1,16 @@
 """Imports between the packages of `stages` point down, and dvc.yaml lists the code a stage runs."""
 
 import ast
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from dvc.repo import Repo
 
 from tests.repository import ROOT
 
@@ -121,3 +124,13 @@ def test_train_tracks_the_architecture_of_its_model() -> None:
 def test_seeds_does_not_load_matplotlib() -> None:
     script = "import sys, stages.tools.seeds; sys.exit('matplotlib' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+def test_dvc_sees_the_dvc_files_of_own_images_in_data(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    shutil.copytree(ROOT / ".dvc", tmp_path / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+    shutil.copyfile(ROOT / ".gitignore", tmp_path / ".gitignore")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/flowers.dvc").write_text("outs:\n- path: flowers\n")
+    with Repo(str(tmp_path)) as repo:
+        assert [stage.path_in_repo for stage in repo.index.stages] == ["data/flowers.dvc"]
