@@ -162,6 +162,7 @@ def prepare_random(images: int) -> None:
         provenance={},
     )
     ranges = split_ranges(images, 1, 0.1)
+    Path("data").mkdir()
     write(source, ranges, {split: split for split in ranges})
 
 

@@ -38,6 +38,16 @@ def evaluate(model: keras.Model, split: Split) -> tuple[np.ndarray, dict[str, fl
     return probabilities, {"accuracy": float(accuracy), "loss": float(loss)}
 
 
+def balanced_accuracy(matrix: np.ndarray) -> dict[str, float]:
+    """The metric to add to the accuracy; none if classes are about equal, because so are the two.
+
+    `matrix` is the confusion matrix, (K, K).
+    """
+    if not statistics.unequal(matrix.sum(axis=1)):
+        return {}
+    return {"balanced_accuracy": statistics.balanced_accuracy(matrix)}
+
+
 @one_line_errors
 def main(name: str) -> None:
     params.load().model(name)
@@ -57,12 +67,6 @@ def main(name: str) -> None:
         )
     labels, predicted = split.labels(), probabilities.argmax(axis=1)
     matrix = statistics.confusion_matrix(labels, predicted, len(classes))
-    # Where it equals the accuracy, or nearly, another number in DVC's tables would only distract.
-    balanced = (
-        {"balanced_accuracy": statistics.balanced_accuracy(matrix)}
-        if statistics.unequal(matrix.sum(axis=1))
-        else {}
-    )
     print(f"{name}: test accuracy {metrics['accuracy']:.2%}, test loss {metrics['loss']:.4f}")
 
     details = {
@@ -87,7 +91,7 @@ def main(name: str) -> None:
             ["class", "accuracy"],
             zip(classes, statistics.class_accuracies(matrix), strict=True),
         )
-        write_json(metrics_path, metrics | balanced)
+        write_json(metrics_path, metrics | balanced_accuracy(matrix))
     print_outputs(metrics_path, paths.EVALUATIONS / name)
 
 

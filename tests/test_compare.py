@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages import compare
 from stages.common import params, paths
 from stages.dataset.splits import Split
 from stages.reporting import page, tables
 from stages.reporting.markdown import markdown_table
 from stages.sources.archive import CLASSES
 from tests.faults import assert_one_line, outputs
-from tests.reporting.results import model_result
+from tests.reporting.results import HOSTILE_CLASSES, description, image_split, model_result
 from tests.repository import MODELS, Repository
 
 
@@ -140,8 +141,10 @@ def test_model_names_and_parameters_are_text_on_the_page(
     models = {name: settings.models["simple_cnn"], "other": settings.models["fast94"]}
     hostile = settings.model_copy(update={"models": models})
     results = [model_result(model, software={name: "1"}) for model in models]
-    plain = Markup(page.html([model_result("cnn"), model_result("other")], settings, test))
-    markup = Markup(page.html(results, hostile, test))
+    plain_results = [model_result("cnn"), model_result("other")]
+    data = description(results[0])
+    plain = Markup(page.html(plain_results, settings, data, test))
+    markup = Markup(page.html(results, hostile, data, test))
     assert markup.tags == plain.tags
     assert set(markup.attributes) == set(plain.attributes)
     assert markup.texts.count(name) > 5
@@ -152,10 +155,69 @@ def test_page_of_a_single_model_compares_nothing(
     trained: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(trained.path)
-    markup = Markup(page.html([model_result("cnn")], params.load(), Split(paths.TEST)))
+    result = model_result("cnn")
+    data = description(result)
+    markup = Markup(page.html([result], params.load(), data, Split(paths.TEST)))
     assert "1 network on a generated sample" in markup.texts
     assert {"pairs", "hardest"}.isdisjoint(markup.attributes["id"])
     assert {"#pairs", "#hardest"}.isdisjoint(markup.attributes["href"])
+
+
+def test_class_names_and_skipped_files_are_text_on_the_page(tmp_path: Path) -> None:
+    settings = params.load()
+    pages = []
+    for classes in (HOSTILE_CLASSES, [f"class {i}" for i in range(len(HOSTILE_CLASSES))]):
+        result = model_result("cnn", classes=classes, counts=range(1, len(classes) + 1))
+        data = description(result, skipped=[f"images/{classes[0]}/a.jpg: truncated"], duplicates=1)
+        test = image_split(tmp_path / classes[-1][:9], result, (96, 128))
+        pages.append(Markup(page.html([result], settings, data, test)))
+    hostile, plain = pages
+    assert hostile.tags == plain.tags
+    assert set(hostile.attributes) == set(plain.attributes)
+    assert set(HOSTILE_CLASSES) <= set(hostile.texts)
+    assert f"images/{HOSTILE_CLASSES[0]}/a.jpg: truncated" in hostile.texts
+    assert "1 unreadable file was left out" in hostile.texts
+    assert {"96", "128"} <= hostile.attributes["height"] | hostile.attributes["width"]
+
+
+def test_page_of_a_thousand_classes_stays_small(tmp_path: Path) -> None:
+    names = [f"class {number}" for number in range(1000)]
+    result = model_result("cnn", 2000, names)
+    test = image_split(tmp_path / "test", result, (64, 64))
+    html = page.html([result], params.load(), description(result), test)
+    assert len(html) < 1_000_000
+    assert set(names) <= set(Markup(html).texts)
+
+
+@pytest.mark.parametrize(
+    ("count", "top_k"), [(2, []), (3, ["top 2"]), (20, ["top 2"]), (21, ["top 5"])]
+)
+def test_top_k_accuracy_fits_the_number_of_classes(count: int, top_k: list[str]) -> None:
+    names = [f"class {number}" for number in range(count)]
+    (row,) = tables.models([model_result("cnn", 10 * count, names)], params.load())
+    assert [heading for heading in row if heading.startswith("top")] == top_k
+    numbers = compare.numbers([model_result("cnn", 10 * count, names)])["models"]["cnn"]
+    keys = [key for key in numbers if key.startswith("top")]
+    assert keys == [f"{heading.replace(' ', '')}_accuracy" for heading in top_k]
+
+
+def test_balanced_accuracy_is_a_column_where_classes_are_unequal() -> None:
+    for counts, shown in [((10, 15), False), ((10, 16), True)]:
+        result = model_result("cnn", classes=["cat", "dog"], counts=counts)
+        (row,) = tables.models([result], params.load())
+        assert ("balanced accuracy" in row) == shown
+        numbers = compare.numbers([result])["models"]["cnn"]
+        assert numbers["balanced_accuracy"] == pytest.approx(result.class_accuracies.mean())
+        for name, accuracy in numbers["class_accuracies"].items():
+            low, high = numbers["class_intervals"][name]
+            assert low <= accuracy <= high
+
+
+def test_folder_settings_are_among_the_shared_parameters() -> None:
+    settings = params.load().model_copy(update={"dataset": "folder"})
+    rows = {row["parameter"]: row["value"] for row in tables.shared_params(settings)}
+    assert rows["folder.path"] == settings.folder.path
+    assert rows["folder.image_size"] == settings.folder.image_size
 
 
 def test_software_of_models_evaluated_with_different_packages_is_in_its_columns() -> None:

@@ -6,7 +6,9 @@ import shutil
 import sys
 
 import numpy as np
+import pytest
 
+from stages.evaluate import balanced_accuracy
 from stages.sources.archive import CLASSES
 from tests.faults import assert_one_line, outputs
 from tests.repository import Repository, run_keras_script
@@ -39,6 +41,12 @@ def test_probabilities_and_plots_agree_with_the_metrics(trained: Repository) -> 
         for label, row in enumerate(csv.DictReader(file)):
             assert row["class"] == CLASSES[label]
             assert abs(float(row["accuracy"]) - correct[labels == label].mean()) < 1e-12
+
+
+def test_balanced_accuracy_is_a_metric_where_classes_are_unequal() -> None:
+    assert balanced_accuracy(np.array([[90, 0], [10, 50]])) == {}  # 90 and 60 images
+    unequal = balanced_accuracy(np.array([[90, 1], [30, 30]]))  # 91 and 60
+    assert unequal == {"balanced_accuracy": pytest.approx((90 / 91 + 1 / 2) / 2)}
 
 
 def test_damaged_model_file_ends_in_one_line_and_keeps_earlier_metrics(clone: Repository) -> None:

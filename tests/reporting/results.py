@@ -1,13 +1,23 @@
 """Results of models that were never trained, for tests of tables, charts and the page."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stages.dataset import splits
 from stages.dataset.description import Description
 from stages.reporting.model_results import ModelResult
 from stages.sources.archive import CLASSES
+
+HOSTILE_CLASSES = [
+    '"><script>alert(1)</script>',
+    "<b>&amp;</b> | *a* _b_ `c` [d](e) # ~~f~~",
+    "$x^2$ back\\slash",
+    "猫科動物 naïve",
+    "a name of more than forty characters, with a comma",
+]
 
 
 def model_result(
@@ -56,3 +66,12 @@ def description(result: ModelResult, **changes: Any) -> Description:
         "skipped": [],
     }
     return Description(**{**fields, **changes})
+
+
+def image_split(folder: Path, result: ModelResult, size: tuple[int, int]) -> splits.Split:
+    """A test split with a model's labels and random images of that size, (height, width)."""
+    images = np.random.default_rng(0).integers(0, 256, (len(result.labels), *size, 3), np.uint8)
+    dtype = np.dtype(np.uint8)
+    splits.create(folder, len(images), (*size, 3), len(result.classes), dtype)
+    splits.write_rows(folder, 0, images, result.labels)
+    return splits.Split(folder)

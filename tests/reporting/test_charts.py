@@ -115,6 +115,37 @@ def test_model_name_is_text_in_every_chart() -> None:
         assert {child.tag for child in element.iter()} <= ELEMENTS
 
 
+@pytest.mark.parametrize(("count", "named"), [(2, 2), (20, 20), (21, 7), (100, 10), (1000, 10)])
+def test_confusion_matrix_has_names_and_numbers_as_there_is_space(count: int, named: int) -> None:
+    names = [f"class {number} of those with a long name" for number in range(count)]
+    figure, axes = plt.subplots(figsize=(5.2, 5.2))
+    charts.confusion_matrix(axes, model_result("cnn", count, names))
+    assert len(axes.get_xticklabels()) == len(axes.get_yticklabels()) == named
+    assert max(len(label.get_text()) for label in axes.get_xticklabels()) <= charts.MAX_LABEL
+    assert len(axes.texts) == (count**2 if count <= 20 else 0)
+    assert len(figure.axes) == (1 if count <= 20 else 2)  # a scale of colors instead of numbers
+    image = charts.svg(figure, "matrix")
+    assert len(image) < 300_000
+    assert image.count('href="data:image/png') == (0 if count <= 20 else 2)
+
+
+def test_long_class_names_keep_their_beginning_and_their_end() -> None:
+    assert charts.shorten("golden retriever, adult") == "golden r…, adult"
+    assert charts.shorten("automobile") == "automobile"
+
+
+def test_line_of_the_bar_chart_is_what_needs_no_model() -> None:
+    for counts, label, accuracy in [
+        ((4, 4), "chance", 50),
+        ((6, 2), "always the largest class", 75),
+    ]:
+        result = model_result("cnn", classes=["cat", "dog"], counts=counts)
+        (axes,) = charts.accuracies([result], {}).axes
+        assert label in [text.get_text() for text in axes.texts]
+        assert accuracy in [np.asarray(line.get_xdata())[0] for line in axes.lines]
+        assert axes.get_xlim()[1] > 100 * result.interval.high
+
+
 def test_ids_of_two_charts_differ_and_references_are_kept() -> None:
     elements = [
         ElementTree.fromstring(charts.svg(charts.learning_curves([model_result("cnn")], 1, 2), x))

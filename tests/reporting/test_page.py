@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Request, sync_playwright
 
+from stages.common import params
+from stages.reporting import page
+from tests.reporting.results import description, image_split, model_result
 from tests.repository import MODELS, Repository
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -78,19 +81,19 @@ def measure(
     browser: Browser, path: Path, width: int, color_scheme: Literal["light", "dark"] = "light"
 ) -> dict[str, Any]:
     """Open a page in a window of that width; returns sizes, colors and the page's faults."""
-    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=color_scheme)
+    window = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=color_scheme)
     faults = set()
 
     def check_request(request: Request) -> None:
         if request.url != path.as_uri() and not request.url.startswith("data:"):
             faults.add("request")
 
-    page.on("request", check_request)
-    page.on("console", lambda _: faults.add("console message"))
-    page.on("pageerror", lambda _: faults.add("uncaught error"))
-    page.goto(path.as_uri())
-    measured: dict[str, Any] = page.evaluate(MEASURE)
-    page.close()
+    window.on("request", check_request)
+    window.on("console", lambda _: faults.add("console message"))
+    window.on("pageerror", lambda _: faults.add("uncaught error"))
+    window.goto(path.as_uri())
+    measured: dict[str, Any] = window.evaluate(MEASURE)
+    window.close()
     faults |= {fault for fault, occurs in measured["faults"].items() if occurs}
     return {**measured, "faults": faults}
 
@@ -106,13 +109,29 @@ def test_page_is_complete_and_without_faults(
 ) -> None:
     path = trained.path / "metrics/report.html"
     assert path.stat().st_size < 3_000_000
-    page = measure(browser, path, width)
-    assert page["faults"] == set()
-    assert page["width"] == width
-    assert page["images"] > len(MODELS)
-    assert page["tables"] == 6
-    assert len(page["charts"]) == 3 + 2 * len(MODELS)
-    assert 0.5 * PHONE < min(page["charts"]) <= max(page["charts"]) < width
+    measured = measure(browser, path, width)
+    assert measured["faults"] == set()
+    assert measured["width"] == width
+    assert measured["images"] > len(MODELS)
+    assert measured["tables"] == 6 + len(MODELS)
+    assert len(measured["charts"]) == 3 + 2 * len(MODELS)
+    assert 0.5 * PHONE < min(measured["charts"]) <= max(measured["charts"]) < width
+
+
+@pytest.mark.parametrize("count", [2, 100])
+def test_page_of_any_number_of_classes_is_without_faults(
+    browser: Browser, tmp_path: Path, count: int
+) -> None:
+    names = [f"{number} of the classes with a name that is long" for number in range(count)]
+    results = [
+        model_result(name, classes=names, counts=range(1, count + 1)) for name in ("cnn", "other")
+    ]
+    test = image_split(tmp_path / "test", results[0], (64, 64))
+    data = description(results[0], duplicates=1, skipped=["a.jpg: truncated"] * 30)
+    path = tmp_path / "page.html"
+    path.write_text(page.html(results, params.load(), data, test), encoding="utf-8")
+    for width in (PHONE, DESKTOP):
+        assert measure(browser, path, width)["faults"] == set()
 
 
 def test_page_follows_the_light_or_dark_color_scheme(trained: Repository, browser: Browser) -> None:
@@ -128,6 +147,6 @@ def test_page_follows_the_light_or_dark_color_scheme(trained: Repository, browse
 def test_browser_notices(
     trained: Repository, browser: Browser, tmp_path: Path, fault: str, html: str
 ) -> None:
-    page = (trained.path / "metrics/report.html").read_text()
-    (tmp_path / "page.html").write_text(page.replace("<main>", f"<main>{html}"))
+    text = (trained.path / "metrics/report.html").read_text()
+    (tmp_path / "page.html").write_text(text.replace("<main>", f"<main>{html}"))
     assert fault in measure(browser, tmp_path / "page.html", PHONE)["faults"]

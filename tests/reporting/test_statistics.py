@@ -15,6 +15,7 @@ def test_wilson_interval_matches_published_examples() -> None:
         (1, 29, 0.0061, 0.1718),
     ]:
         assert statistics.wilson_interval(successes, trials) == pytest.approx((low, high), abs=5e-5)
+    assert statistics.wilson_interval(0, 0) == (0, 1)
 
 
 def test_mcnemar_p_value_is_exact() -> None:
@@ -55,3 +56,14 @@ def test_confusion_matrix_counts_by_true_and_predicted_class() -> None:
     assert matrix.tolist() == [[1, 0, 1], [1, 2, 0], [0, 0, 0]]
     # The accuracy of a class without images is 0.
     assert statistics.class_accuracies(matrix).tolist() == [0.5, 2 / 3, 0]
+
+
+def test_balanced_accuracy_counts_every_class_with_images_the_same() -> None:
+    matrix = np.array([[90, 0, 10], [5, 5, 0], [0, 0, 0]])
+    assert statistics.balanced_accuracy(matrix) == pytest.approx((0.9 + 0.5) / 2)
+
+
+def test_classes_are_unequal_from_one_and_a_half_times_as_many_images() -> None:
+    assert not statistics.unequal(np.array([10, 15, 12]))
+    assert statistics.unequal(np.array([10, 16, 12]))
+    assert statistics.unequal(np.array([10, 0]))

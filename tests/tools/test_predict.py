@@ -32,6 +32,14 @@ def test_control_characters_in_a_file_name_do_not_reach_the_terminal() -> None:
     assert predict.as_text(name, {"simple_cnn": [("cat", 0.5)]}).startswith("k?se?[2J.png\n")
 
 
+def test_columns_are_aligned_whatever_the_classes_are_called() -> None:
+    text = predict.as_text(
+        Path("a.png"), {"cnn": [("猫", 0.5), ("naïve", 0.5)], "other": [("cat", 0.7), ("dog", 0.3)]}
+    )
+    _, first, second = text.splitlines()
+    assert first.index("%") + 1 == second.index("%")  # the cat takes two columns
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1", "cp1252"])
 def test_json_shows_the_names_that_the_table_shows_and_escapes_the_others(encoding: str) -> None:
     for name, shown in [
