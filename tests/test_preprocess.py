@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+from PIL import Image
 
 from stages.common import paths
 from stages.common.hashing import sha256
@@ -45,3 +46,18 @@ def test_provenance_has_origin_of_archive_and_checksums_of_arrays(trained: Repos
         "archive_sha256": sha256(trained.path / SAMPLE_ARCHIVE),
         "arrays_sha256": trained.digests(arrays),
     }
+
+
+def test_added_image_reruns_preprocess(clone: Repository) -> None:
+    images = clone.path / "my images"
+    for name in ("cat", "dog"):
+        (images / name).mkdir(parents=True)
+        for number in range(5):
+            Image.new("L", (8, 8), 10 * number).save(images / name / f"{number}.png")
+    clone.set_params("dataset=folder", "folder.path=my images")
+    clone.check("dvc", "repro", "--single-item", "preprocess")
+    assert clone.run("dvc", "status", "preprocess").stdout.startswith("Data and pipelines are up")
+    Image.new("L", (8, 8), 200).save(images / "dog" / "new.png")
+    assert clone.stages_run("repro", "--single-item", "preprocess") == ["preprocess"]
+    counts = json.loads((clone.path / paths.DESCRIPTION).read_text())["images"]
+    assert [sum(rows) for rows in zip(*counts.values(), strict=True)] == [5, 6]
