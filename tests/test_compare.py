@@ -163,6 +163,7 @@ def test_page_of_a_single_model_compares_nothing(
     assert {"#pairs", "#hardest"}.isdisjoint(markup.attributes["href"])
 
 
+@pytest.mark.filterwarnings("ignore:Glyph .* missing")
 def test_class_names_and_skipped_files_are_text_on_the_page(tmp_path: Path) -> None:
     settings = params.load()
     pages = []
@@ -211,6 +212,26 @@ def test_balanced_accuracy_is_a_column_where_classes_are_unequal() -> None:
         for name, accuracy in numbers["class_accuracies"].items():
             low, high = numbers["class_intervals"][name]
             assert low <= accuracy <= high
+
+
+@pytest.mark.parametrize(
+    ("path", "title"),
+    [
+        ("data/images", "images"),
+        ("/srv/flowers/", "flowers"),
+        (".", "."),
+        ("../my pets", "my pets"),
+    ],
+)
+def test_page_of_a_folder_has_its_name(tmp_path: Path, path: str, title: str) -> None:
+    settings = params.load()
+    folder = settings.folder.model_copy(update={"path": path})
+    settings = settings.model_copy(update={"dataset": "folder", "folder": folder})
+    result = model_result("cnn")
+    test = image_split(tmp_path / "test", result, (32, 32))
+    texts = Markup(page.html([result], settings, description(result), test)).texts
+    assert f"1 network on {title}" in texts
+    assert f"Comparison of networks on {title}" in texts
 
 
 def test_folder_settings_are_among_the_shared_parameters() -> None:

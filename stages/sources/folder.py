@@ -19,7 +19,14 @@ from stages.sources.folder_layout import Classes
 from stages.sources.image_source import ImageSource
 
 BATCH_SIZE = 256  # images in memory at once
-OUTPUTS = [paths.TRAIN, paths.VALIDATION, paths.TEST, paths.EVALUATIONS, paths.DOWNLOADS]
+OUTPUTS = [
+    paths.ARCHIVES,
+    paths.TRAIN,
+    paths.VALIDATION,
+    paths.TEST,
+    paths.EVALUATIONS,
+    paths.DOWNLOADS,
+]
 OUTPUTS += [paths.IMAGENET_WEIGHTS, paths.MODELS, paths.METRICS]
 
 
