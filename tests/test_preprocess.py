@@ -55,9 +55,9 @@ def test_added_image_reruns_preprocess(clone: Repository) -> None:
         for number in range(5):
             Image.new("L", (8, 8), 10 * number).save(images / name / f"{number}.png")
     clone.set_params("dataset=folder", "folder.path=my images")
-    clone.check("dvc", "repro", "--single-item", "preprocess")
+    clone.check("dvc", "repro", "preprocess")
     assert clone.run("dvc", "status", "preprocess").stdout.startswith("Data and pipelines are up")
     Image.new("L", (8, 8), 200).save(images / "dog" / "new.png")
-    assert clone.stages_run("repro", "--single-item", "preprocess") == ["preprocess"]
+    assert clone.stages_run("repro", "preprocess") == ["preprocess"]
     counts = json.loads((clone.path / paths.DESCRIPTION).read_text())["images"]
     assert [sum(rows) for rows in zip(*counts.values(), strict=True)] == [5, 6]
