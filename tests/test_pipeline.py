@@ -190,8 +190,8 @@ def test_editing_an_architecture_concerns_only_its_model(clone: Repository, mode
     assert clone.changed_stages() == {"check_params", f"train@{model}"}
 
 
-def test_editing_the_class_names_concerns_evaluations_and_comparison(clone: Repository) -> None:
-    edit(clone.path / "stages/dataset/classes.py")
+def test_editing_the_description_concerns_evaluations_and_comparison(clone: Repository) -> None:
+    edit(clone.path / "stages/dataset/description.py")
     assert clone.changed_stages() >= {*EVALUATE_STAGES, "compare"}
 
 
