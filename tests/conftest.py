@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import signal
 import stat
 from pathlib import Path
 
@@ -12,6 +13,16 @@ from tests.repository import Repository, copy_project, initialize, replace_large
 
 LONGEST = ("test_kills.py", "test_distributed.py", "test_train.py")
 LINKED_BYTES = 100_000  # DVC write-protects its outputs, so copies may share those of this size
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C and hang-ups reach the stages that tests start, even under `nohup` and `&`.
+
+    A process inherits which signals its parent ignores.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
