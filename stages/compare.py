@@ -60,9 +60,8 @@ def main() -> None:
     lock_stage("compare")
     print_inputs(paths.EVALUATIONS, paths.CURVES, paths.TIMINGS, paths.TEST, paths.DESCRIPTION)
     test = Split(paths.TEST)
-    classes, labels = description.read_classes(test), test.labels()
-    data = description.read()
-    results = [model_results.read(name, classes, labels) for name in settings.models]
+    data, labels = description.read_for(test), test.labels()
+    results = [model_results.read(name, data.classes, labels) for name in settings.models]
 
     # Everything is computed before anything is written.
     report = summary.markdown(results, settings, data)

@@ -56,7 +56,7 @@ def main(name: str) -> None:
     print_inputs(path, paths.TEST, paths.DESCRIPTION)
     model, split = model_file.load(path), Split(paths.TEST)
     model_file.check_shapes(model, path, split.image_shape, split.classes)
-    classes = description.read_classes(split)
+    classes = description.read_for(split).classes
     model.compile(loss="categorical_crossentropy", metrics=["accuracy"])
     probabilities, metrics = evaluate(model, split)
     if not (np.isfinite(metrics["loss"]) and np.isfinite(probabilities).all()):

@@ -38,12 +38,12 @@ def read() -> Description:
     raise StageError(f"{paths.DESCRIPTION}: {problem}; {REMEDY}")
 
 
-def read_classes(split: Split) -> list[str]:
-    """The class names of a split; raises `StageError` if they are not as many as its classes."""
-    classes = read().classes
-    if len(classes) != split.classes:
+def read_for(split: Split) -> Description:
+    """Read the description; raises `StageError` also if a split has another number of classes."""
+    description = read()
+    if len(description.classes) != split.classes:
         raise StageError(
-            f"{paths.DESCRIPTION}: names {len(classes)} classes, but {split.folder} has "
-            f"{split.classes}; {REMEDY}"
+            f"{paths.DESCRIPTION}: names {len(description.classes)} classes, but {split.folder} "
+            f"has {split.classes}; {REMEDY}"
         )
-    return classes
+    return description

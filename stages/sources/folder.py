@@ -14,20 +14,12 @@ from stages.common import paths
 from stages.common.console import first_few, printable
 from stages.common.errors import StageError
 from stages.common.params import FolderParams
-from stages.sources import folder_layout, image_files
+from stages.sources import folder_layout, image_files, local_files
 from stages.sources.folder_layout import Classes
 from stages.sources.image_source import ImageSource
 
 BATCH_SIZE = 256  # images in memory at once
-OUTPUTS = [
-    paths.ARCHIVES,
-    paths.TRAIN,
-    paths.VALIDATION,
-    paths.TEST,
-    paths.EVALUATIONS,
-    paths.DOWNLOADS,
-]
-OUTPUTS += [paths.IMAGENET_WEIGHTS, paths.MODELS, paths.METRICS]
+OUTPUTS = [*local_files.EMPTIED_BY_DVC, paths.ARCHIVES, paths.IMAGENET_WEIGHTS, paths.DOWNLOADS]
 
 
 def check_path(folder: Path) -> None:

@@ -8,12 +8,12 @@ error; the exit status is then 1. Writes nothing.
 import json
 import re
 import sys
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.cells import cell_len, set_cell_size
 from tqdm import tqdm
 
 from stages.common import command_line, params, paths
@@ -99,26 +99,16 @@ def predict(images: np.ndarray, classes: dict[str, list[str]]) -> Iterator[Predi
         }
 
 
-def pad(text: str, width: int) -> str:
-    """Fill up with spaces to a width in a terminal, where a Chinese character takes two columns."""
-    return text + " " * (width - columns(text))
-
-
-def columns(text: str) -> int:
-    """The width of a text in a terminal."""
-    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
-    return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
-
-
 def as_text(path: Path, predictions: Predictions) -> str:
     """The predictions for one image, one line per model."""
     width = max(map(len, predictions))
     names = [printable(label) for classes in predictions.values() for label, _ in classes]
-    label_width = max([10, *map(columns, names)])
+    label_width = max([10, *map(cell_len, names)])  # a Chinese character takes two columns
     lines = [
         f"  {name:<{width}}  "
         + "  ".join(
-            f"{pad(printable(label), label_width)} {100 * p:5.1f} %" for label, p in classes
+            f"{set_cell_size(printable(label), label_width)} {100 * p:5.1f} %"
+            for label, p in classes
         )
         for name, classes in predictions.items()
     ]
