@@ -5,6 +5,7 @@
     python -m benchmarks.bench memory [--images N]
     python -m benchmarks.bench start
     python -m benchmarks.bench operations [--models NAME ...]
+    python -m benchmarks.bench pytorch PYTHON [--epochs N] [--runs N]
 
 - `train` runs the notebook's training and the train stage in turn, as whole processes on the images
   in data/, and prints medians and ratios.
@@ -13,6 +14,8 @@
 - `start` times imports and an idle `dvc repro`.
 - `operations` counts the floating-point operations of each recorded training run and compares their
   rate to that of a matrix product.
+- `pytorch` trains fast94 here and in PyTorch in turn, and prints the seconds of an epoch and their
+  ratio. PYTHON is an interpreter with PyTorch and NumPy; this environment has no PyTorch.
 """
 
 import argparse
@@ -273,6 +276,29 @@ def bench_operations(models: list[str]) -> None:
         )
 
 
+def bench_pytorch(python: str, epochs: int, runs: int) -> None:
+    """Print the median seconds of an epoch of fast94, here and in PyTorch, validation included."""
+    ratios = []
+    print("| run | PyTorch, s | train stage, s | ratio |\n|---:|---:|---:|---:|")
+    for run in range(1, runs + 1):
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            workspace(folder, epochs, "float32")
+            params = yaml.safe_load((folder / "params.yaml").read_text())
+            params["models"]["fast94"]["epochs"] = epochs
+            (folder / "params.yaml").write_text(yaml.safe_dump(params))
+            (folder / "data").symlink_to(ROOT / "data")
+            program = [python, str(ROOT / "benchmarks/pytorch_fast94.py"), str(epochs)]
+            peer = subprocess.run(program, cwd=folder, check=True, stdout=subprocess.PIPE)
+            peer_seconds = statistics.median(json.loads(peer.stdout)["seconds"])
+            measure(folder, *STAGE, "fast94")
+            timing = json.loads((folder / "metrics/timings/fast94.json").read_text())
+            seconds = statistics.median(timing["epoch_seconds"])
+        ratios.append(seconds / peer_seconds)
+        print(f"| {run} | {peer_seconds:.1f} | {seconds:.1f} | {ratios[-1]:.2f} |", flush=True)
+    print(f"\nmedian ratio {statistics.median(ratios):.2f}")
+
+
 def main() -> None:
     # Not that of `stages.common`: the notebook's process must not import `stages` before Keras.
     parser = argparse.ArgumentParser(
@@ -292,6 +318,10 @@ def main() -> None:
     commands.add_parser("start")
     operations = commands.add_parser("operations")
     operations.add_argument("--models", nargs="+", default=list(PARAMS["models"]))
+    pytorch = commands.add_parser("pytorch")
+    pytorch.add_argument("python")
+    pytorch.add_argument("--epochs", type=int, default=3)
+    pytorch.add_argument("--runs", type=int, default=3)
     # These two are the measured processes.
     program = commands.add_parser("notebook")
     program.add_argument("name")
@@ -304,6 +334,7 @@ def main() -> None:
         "memory": bench_memory,
         "start": bench_start,
         "operations": bench_operations,
+        "pytorch": bench_pytorch,
         "notebook": notebook,
         "prepare": prepare_random,
     }

@@ -15,7 +15,7 @@ from stages.common.errors import one_line_errors
 from stages.common.locks import lock_stage
 from stages.common.quiet_keras import keras
 from stages.dataset.batch_loader import BatchLoader
-from stages.dataset.splits import Split, check_same_rows
+from stages.dataset.splits import Split, check_same_rows, keep_for_validation
 from stages.training import (
     callbacks,
     distributed,
@@ -27,6 +27,7 @@ from stages.training import (
 )
 from stages.training.checkpoints import Checkpoints
 from stages.training.fingerprint import fingerprint
+from stages.training.fused_kernels import fused_layers
 from stages.training.learning_curves import LearningCurves
 from stages.training.memory_allocator import keep_freed_memory
 
@@ -34,16 +35,19 @@ from stages.training.memory_allocator import keep_freed_memory
 def train(name: str, settings: params.Params, process: int, processes: int) -> None:
     """Train a model in this process, one of `processes`; process 0 writes the results."""
     model_params = settings.model(name)
-    splits = [Split(paths.TRAIN), Split(paths.VALIDATION)]
-    check_same_rows(splits)
-    for split in splits:
-        distributed.check_divisible(split.count, model_params.batch_size)
+    train_split, validation_split = Split(paths.TRAIN), Split(paths.VALIDATION)
+    check_same_rows([train_split, validation_split])
+    selections = keep_for_validation(
+        train_split, validation_split, model_params.validation_share, settings.seed
+    )
+    for images in selections:
+        distributed.check_divisible(images.count, model_params.batch_size)
     training, validation = (
-        BatchLoader(split, model_params.batch_size, process, processes) for split in splits
+        BatchLoader(images, model_params.batch_size, process, processes) for images in selections
     )
     training.augment(model_params.flip, model_params.translate)
 
-    model = network.build(name, settings, splits[0])
+    model = network.build(name, settings, train_split)
     steps = model_params.epochs * len(training)
     optimizer.compile_for_training(model, model_params, steps)
 
@@ -65,15 +69,16 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
         # Keras' progress bar in a terminal that can show it, else one line per epoch.
         has_bar = sys.stdout.isatty() and sys.stdout.encoding.lower().startswith("utf")
         verbose = 1 if has_bar and not os.environ.get("NO_COLOR") else 2
-    model.fit(
-        training.as_dataset(),
-        validation_data=validation.as_dataset(),
-        initial_epoch=completed,
-        epochs=model_params.epochs,
-        callbacks=epoch_callbacks,
-        shuffle=False,  # a callback does: the state of Keras' shuffling cannot be saved
-        verbose=verbose,
-    )
+    with fused_layers(model) if model_params.fused_kernels else nullcontext():
+        model.fit(
+            training.as_dataset(),
+            validation_data=validation.as_dataset(),
+            initial_epoch=completed,
+            epochs=model_params.epochs,
+            callbacks=epoch_callbacks,
+            shuffle=False,  # a callback does: the state of Keras' shuffling cannot be saved
+            verbose=verbose,
+        )
     if process > 0:
         return
 

@@ -18,8 +18,12 @@ RESULTS = training_results("simple_cnn")
 CHECKPOINTS = "models/checkpoints/simple_cnn"
 # Every training parameter has an effect.
 TRAINING_PARAMS = {
-    "optimizer": "sgd",
+    "validation_share": 0.5,
+    "fused_kernels": True,
+    "optimizer": "muon",
     "learning_rate": 0.02,
+    "muon_lr_multiplier": 2.0,
+    "muon_momentum": 0.5,
     "weight_decay": 0.01,
     "bias_lr_multiplier": 4.0,
     "lr_schedule": "cosine",

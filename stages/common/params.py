@@ -104,12 +104,16 @@ class Strict(BaseModel):
 class TrainingParams(Strict):
     """The `training` section: how models are trained, unless a model's entry overrides it."""
 
+    validation_share: float = Field(gt=0, le=1)
     precision: Literal["float32", "mixed_bfloat16"]
-    optimizer: Literal["adam", "sgd"]
+    fused_kernels: bool
+    optimizer: Literal["adam", "sgd", "muon"]
     momentum: Fraction
+    muon_lr_multiplier: float = Field(gt=0, le=1000)
+    muon_momentum: Fraction
     weight_decay: float = Field(ge=0, le=1)
     bias_lr_multiplier: float = Field(gt=0, le=1000)
-    lr_schedule: Literal["constant", "cosine"]
+    lr_schedule: Literal["constant", "cosine", "linear"]
     warmup_fraction: Fraction
     label_smoothing: Fraction
     ema_decay: Fraction
@@ -117,6 +121,16 @@ class TrainingParams(Strict):
     translate: int = Field(ge=0, le=31)
     frozen_batch_norm_epochs: int = Field(ge=0, le=100_000)
     tta_views: Annotated[Literal[1, 2, 6], SameType]
+
+    @field_validator("warmup_fraction")
+    @classmethod
+    def check_warmup(cls, fraction: float, info: ValidationInfo) -> float:
+        """Refuse a warm-up before the linear decay, which Keras has no schedule for."""
+        if fraction and info.data.get("lr_schedule") == "linear":
+            raise PydanticCustomError(
+                "warmup", "Input should be 0 with `lr_schedule: linear`, or the schedule cosine"
+            )
+        return fraction
 
 
 class ModelParams(TrainingParams):

@@ -6,7 +6,7 @@ import numpy as np
 
 from stages.common.quiet_keras import keras
 from stages.dataset.augmentation import flip_and_shift
-from stages.dataset.splits import Split
+from stages.dataset.splits import Selection, Split
 
 
 class BatchLoader(keras.utils.PyDataset):
@@ -15,7 +15,9 @@ class BatchLoader(keras.utils.PyDataset):
     With several processes, number `process` of `processes` reads its equal share of each batch.
     """
 
-    def __init__(self, split: Split, batch_size: int, process: int = 0, processes: int = 1) -> None:
+    def __init__(
+        self, split: Split | Selection, batch_size: int, process: int = 0, processes: int = 1
+    ) -> None:
         super().__init__()
         self.split, self.batch_size = split, batch_size
         self.process, self.processes = process, processes

@@ -161,6 +161,43 @@ class Split:
         return classes
 
 
+class Selection:
+    """Rows of several splits as one: `count` images with the splits' `row_shapes`.
+
+    Each part is a split and the indices (n,) of the rows selected from it.
+    """
+
+    def __init__(self, *parts: tuple[Split, np.ndarray]) -> None:
+        self.splits = [split for split, _ in parts]
+        sizes = [len(indices) for _, indices in parts]
+        self.split_numbers = np.repeat(np.arange(len(parts)), sizes)
+        self.indices = np.concatenate([indices for _, indices in parts])
+        self.count, self.row_shapes = len(self.indices), self.splits[0].row_shapes
+
+    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Read x (n, H, W, 3) and y (n, K), float32, of the rows at `indices` (n,); thread-safe."""
+        x, y = (np.empty((len(indices), *shape), np.float32) for shape in self.row_shapes.values())
+        for number, split in enumerate(self.splits):
+            of_split = self.split_numbers[indices] == number
+            x[of_split], y[of_split] = split.rows(self.indices[indices[of_split]])
+        return x, y
+
+
+def keep_for_validation(
+    training: Split, validation: Split, share: float, seed: int
+) -> tuple[Selection, Selection]:
+    """Training and validation images if a random share of the latter is kept for validation.
+
+    The others, if any, are training images.
+    """
+    order = np.random.default_rng(seed).permutation(validation.count)
+    kept, moved = np.split(order, [max(1, round(share * validation.count))])
+    return (
+        Selection((training, np.arange(training.count)), (validation, np.sort(moved))),
+        Selection((validation, np.sort(kept))),
+    )
+
+
 def check_same_rows(splits: list[Split]) -> None:
     """Raise `StageError` unless these splits have images of one size and the same classes."""
     for split in splits[1:]:

@@ -4,6 +4,8 @@ from typing import Any
 
 from stages.common.params import ModelParams
 from stages.common.quiet_keras import keras
+from stages.training.fused_kernels import FusedAdam
+from stages.training.muon import Muon
 
 BIASES = ("bias", "beta")  # Keras' names of the offsets of layers and of batch normalization
 IMAGES_PER_EXECUTION = 1024  # between two returns to Python, which handles Ctrl-C
@@ -15,8 +17,10 @@ def learning_rate(
     """The learning rate of a training run of so many steps: a constant, or a schedule.
 
     It rises from 0 in the first `warmup_fraction` of the steps, then is constant or decays to 0
-    along a cosine.
+    along a cosine. The linear decay to 0 has no warm-up.
     """
+    if settings.lr_schedule == "linear":
+        return keras.optimizers.schedules.PolynomialDecay(settings.learning_rate, steps, 0.0)
     warmup_steps = round(settings.warmup_fraction * steps)
     if settings.lr_schedule == "constant" and not warmup_steps:
         return settings.learning_rate
@@ -44,29 +48,41 @@ def with_bias_lr_multiplier(
     return WithBiasLearningRate
 
 
-def new_optimizer(
-    settings: ModelParams, steps: int, bias_lr_multiplier: float = 1.0
-) -> keras.optimizers.Optimizer:
-    """The optimizer for a training run of so many steps."""
+def keras_optimizer(
+    settings: ModelParams, steps: int
+) -> tuple[type[keras.optimizers.Optimizer], dict[str, Any]]:
+    """Keras' optimizer for a training run of so many steps, without what Keras has no option for.
+
+    Returns its class and arguments. Muon, which Keras has for 2-D variables only, is SGD here.
+    """
     options: dict[str, Any] = {"learning_rate": learning_rate(settings, steps)}
     if settings.weight_decay:
         options["weight_decay"] = settings.weight_decay
     if settings.ema_decay:
         options |= {"use_ema": True, "ema_momentum": settings.ema_decay}
-    base: type[keras.optimizers.Optimizer]
     if settings.optimizer == "adam":
-        base, options["beta_1"] = keras.optimizers.Adam, settings.momentum
-    else:
-        base, options["momentum"] = keras.optimizers.SGD, settings.momentum
-        options["nesterov"] = True
-    if bias_lr_multiplier != 1:
-        base = with_bias_lr_multiplier(base, bias_lr_multiplier)
+        return keras.optimizers.Adam, options | {"beta_1": settings.momentum}
+    return keras.optimizers.SGD, options | {"momentum": settings.momentum, "nesterov": True}
+
+
+def training_optimizer(settings: ModelParams, steps: int) -> keras.optimizers.Optimizer:
+    """The optimizer for a training run of so many steps."""
+    base, options = keras_optimizer(settings, steps)
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    if settings.fused_kernels and on_tensorflow and settings.optimizer == "adam":
+        base = FusedAdam
+    if settings.optimizer == "muon":
+        base = Muon
+        options["kernel_lr_multiplier"] = settings.muon_lr_multiplier
+        options["kernel_momentum"] = settings.muon_momentum
+    if settings.bias_lr_multiplier != 1:
+        base = with_bias_lr_multiplier(base, settings.bias_lr_multiplier)
     return base(**options)
 
 
 def compile_for_training(model: keras.Model, settings: ModelParams, steps: int) -> None:
     """Compile a model for a training run of so many steps, and build its optimizer's variables."""
-    optimizer = new_optimizer(settings, steps, settings.bias_lr_multiplier)
+    optimizer = training_optimizer(settings, steps)
     compile_model(model, settings, optimizer, max(1, IMAGES_PER_EXECUTION // settings.batch_size))
     optimizer.build(model.trainable_variables)
 
@@ -76,7 +92,8 @@ def compile_for_saving(model: keras.Model, settings: ModelParams, steps: int) ->
 
     The optimizer's class is Keras' own, so that the file loads without this project.
     """
-    compile_model(model, settings, new_optimizer(settings, steps))
+    optimizer, options = keras_optimizer(settings, steps)
+    compile_model(model, settings, optimizer(**options))
 
 
 def compile_model(

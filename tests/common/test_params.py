@@ -66,12 +66,16 @@ OUT_OF_RANGE = {
     "validation_split": "1.0",
     "epochs": "100001",
     "batch_size": "0",
+    "training.validation_share": "0.0",
     "training.precision": "float16",
+    "training.fused_kernels": "1",
     "training.optimizer": "adamw",
     "training.momentum": "1.0",
+    "training.muon_lr_multiplier": "0.0",
+    "training.muon_momentum": "1.0",
     "training.weight_decay": "1.5",
     "training.bias_lr_multiplier": "0.0",
-    "training.lr_schedule": "linear",
+    "training.lr_schedule": "step",
     "training.warmup_fraction": "1.0",
     "training.label_smoothing": "-0.1",
     "training.ema_decay": "1.0",
@@ -99,6 +103,7 @@ for key, out_of_range in OUT_OF_RANGE.items():
 for section in SECTIONS:
     GENERATED_EDITS |= {f"{section}={value}": section for value in ("null", "3", "a", "[]")}
 INVALID_EDITS = GENERATED_EDITS | {
+    "models.fast94.warmup_fraction=0.1": "models.fast94.warmup_fraction: 0.1: Input should be 0",
     "epochs=0": "epochs: 0: ",
     "epochs='15'": "epochs: '15': ",
     "epochs=1.5": "epochs: 1.5: ",

@@ -8,7 +8,7 @@ import pytest
 
 from stages.dataset.augmentation import flip_and_shift
 from stages.dataset.batch_loader import BatchLoader
-from stages.dataset.splits import Split, create, write_rows
+from stages.dataset.splits import Split, create, keep_for_validation, write_rows
 
 COUNT = 60
 
@@ -28,6 +28,22 @@ def images_of_epoch(batches: BatchLoader, seed: int, epoch: int) -> np.ndarray:
     batches.shuffle(seed, epoch)
     x = np.concatenate([batches[index][0] for index in range(len(batches))])
     return x[np.argsort(batches.order)]
+
+
+def test_every_image_is_trained_on_or_kept_for_validation(split: Split) -> None:
+    original = split.read("x.npy", np.arange(COUNT))
+    for share, kept in ((1.0, COUNT), (0.25, 15), (0.001, 1)):
+        selections = keep_for_validation(split, split, share, seed=3)
+        training, validation = (BatchLoader(images, 7) for images in selections)
+        assert (training.split.count, validation.split.count) == (2 * COUNT - kept, kept)
+        training.shuffle(0, 0)
+        batches = [
+            loader[index] for loader in (training, validation) for index in range(len(loader))
+        ]
+        x, y = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+        numbers = (x[:, None] == original).all(axis=(2, 3, 4)).argmax(axis=1)
+        assert np.array_equal(np.bincount(numbers), [2] * COUNT)  # once as a row of either split
+        assert np.array_equal(y.argmax(axis=1), numbers % 10)
 
 
 def test_shifted_image_is_filled_with_its_reflection_and_then_mirrored() -> None:
