@@ -5,6 +5,8 @@
     python -m benchmarks.bench memory [--images N]
     python -m benchmarks.bench start
     python -m benchmarks.bench operations [--models NAME ...]
+    python -m benchmarks.bench steps [--models NAME ...] [--precisions PRECISION ...]
+                                     [--steps N] [--runs N]
     python -m benchmarks.bench pytorch PYTHON [--epochs N] [--runs N]
 
 - `train` runs the notebook's training and the train stage in turn, as whole processes on the images
@@ -14,6 +16,7 @@
 - `start` times imports and an idle `dvc repro`.
 - `operations` counts the floating-point operations of each recorded training run and compares their
   rate to that of a matrix product.
+- `steps` times training steps with Keras' own layers and optimizer and with fused kernels, in turn.
 - `pytorch` trains fast94 here and in PyTorch in turn, and prints the seconds of an epoch and their
   ratio. PYTHON is an interpreter with PyTorch and NumPy; this environment has no PyTorch.
 """
@@ -28,6 +31,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +46,7 @@ PRECISIONS = ["float32", "mixed_bfloat16"]
 SLOW_IMPORTS = ["jax", "keras", "matplotlib", "numpy", "pydantic", "scipy", "tensorflow"]
 NOTEBOOK = ["-m", "benchmarks.bench", "notebook"]
 STAGE = ["-m", "stages.train"]
+TIME_STEPS = ["-m", "benchmarks.bench", "time-steps"]
 Measured = tuple[float, float]  # seconds, peak memory in MB
 
 
@@ -254,17 +259,18 @@ def count_operations(name: str) -> float:
 def bench_operations(models: list[str]) -> None:
     """Print operations and rates of each recorded training run."""
     from stages.common import params, paths
-    from stages.dataset.splits import Split
+    from stages.dataset.splits import Split, keep_for_validation
 
     os.chdir(ROOT)
-    settings, images = params.load(), Split(paths.TRAIN).count
+    settings, splits = params.load(), (Split(paths.TRAIN), Split(paths.VALIDATION))
     matrix_rates = {precision: matrix_product_rate(precision) for precision in PRECISIONS}
     print("| model | precision | GFLOP per image and step | PFLOP in total | minutes ", end="")
     print("| GFLOP/s | relative to a matrix product |\n|---|---|---:|---:|---:|---:|---:|")
     for name in models:
         model_params = settings.model(name)
         per_image = count_operations(name)
-        total = per_image * images * model_params.epochs
+        images, _ = keep_for_validation(*splits, model_params.validation_share, settings.seed)
+        total = per_image * images.count * model_params.epochs
         timing = json.loads((paths.TIMINGS / f"{name}.json").read_text())
         seconds = timing["training_seconds"]
         rate, matrix_rate = total / seconds, matrix_rates[model_params.precision]
@@ -276,6 +282,55 @@ def bench_operations(models: list[str]) -> None:
         )
 
 
+def time_steps(name: str, precision: str, kernels: str, steps: int) -> None:
+    """Print the seconds of so many training steps on one batch, after two that trace, as JSON."""
+    from stages.common import params, paths
+    from stages.dataset.splits import Split
+    from stages.training import network, optimizer
+    from stages.training.fused_kernels import fused_layers
+    from stages.training.memory_allocator import keep_freed_memory
+
+    keep_freed_memory()
+    settings, training = params.load(), Split(paths.TRAIN)
+    fused = kernels == "fused"
+    update = {"precision": precision, "fused_kernels": fused}
+    model_params = settings.models[name] = settings.model(name).model_copy(update=update)
+    model = network.build(name, settings, training)
+    optimizer.compile_for_training(model, model_params, steps)
+    x, y = training.rows(np.arange(model_params.batch_size))
+    seconds = []
+    with fused_layers(model) if fused else nullcontext():
+        for _ in range(steps + 2):
+            started = time.monotonic()
+            model.train_on_batch(x, y)
+            seconds.append(time.monotonic() - started)
+    print(json.dumps(seconds[2:]))
+
+
+def bench_steps(models: list[str], precisions: list[str], steps: int, runs: int) -> None:
+    """Print the median seconds of a training step, with Keras' own operations and fused kernels."""
+    print("| model | precision | images | Keras, s | fused kernels, s | ratio (each run) |")
+    print("|---|---|---:|---:|---:|---:|")
+    for name in models:
+        entry = {**PARAMS["training"], "batch_size": PARAMS["batch_size"], **PARAMS["models"][name]}
+        for precision in precisions or [entry["precision"]]:
+            measured: dict[str, list[float]] = {"keras": [], "fused": []}
+            for _ in range(runs):
+                for kernels, seconds in measured.items():
+                    command = [*TIME_STEPS, name, precision, kernels, str(steps)]
+                    result = subprocess.run(
+                        [sys.executable, *command], cwd=ROOT, check=True, stdout=subprocess.PIPE
+                    )
+                    seconds.append(statistics.median(json.loads(result.stdout.splitlines()[-1])))
+            plain, fused = (statistics.median(seconds) for seconds in measured.values())
+            ratios = [b / a for a, b in zip(*measured.values(), strict=True)]
+            print(
+                f"| {name} | {precision} | {entry['batch_size']} | {plain:.3f} | {fused:.3f} "
+                f"| {statistics.median(ratios):.2f} ({', '.join(f'{x:.2f}' for x in ratios)}) |",
+                flush=True,
+            )
+
+
 def bench_pytorch(python: str, epochs: int, runs: int) -> None:
     """Print the median seconds of an epoch of fast94, here and in PyTorch, validation included."""
     ratios = []
@@ -285,7 +340,7 @@ def bench_pytorch(python: str, epochs: int, runs: int) -> None:
             folder = Path(temporary)
             workspace(folder, epochs, "float32")
             params = yaml.safe_load((folder / "params.yaml").read_text())
-            params["models"]["fast94"]["epochs"] = epochs
+            params["models"]["fast94"] |= {"epochs": epochs, "validation_share": 1.0}
             (folder / "params.yaml").write_text(yaml.safe_dump(params))
             (folder / "data").symlink_to(ROOT / "data")
             program = [python, str(ROOT / "benchmarks/pytorch_fast94.py"), str(epochs)]
@@ -322,7 +377,17 @@ def main() -> None:
     pytorch.add_argument("python")
     pytorch.add_argument("--epochs", type=int, default=3)
     pytorch.add_argument("--runs", type=int, default=3)
-    # These two are the measured processes.
+    timed = commands.add_parser("steps")
+    timed.add_argument("--models", nargs="+", default=list(PARAMS["models"]))
+    timed.add_argument("--precisions", nargs="+", default=[], choices=PRECISIONS)
+    timed.add_argument("--steps", type=int, default=10)
+    timed.add_argument("--runs", type=int, default=3)
+    # These are the measured processes.
+    timed = commands.add_parser("time-steps")
+    timed.add_argument("name")
+    timed.add_argument("precision", choices=PRECISIONS)
+    timed.add_argument("kernels", choices=["keras", "fused"])
+    timed.add_argument("steps", type=int)
     program = commands.add_parser("notebook")
     program.add_argument("name")
     prepare = commands.add_parser("prepare")
@@ -335,6 +400,8 @@ def main() -> None:
         "start": bench_start,
         "operations": bench_operations,
         "pytorch": bench_pytorch,
+        "steps": bench_steps,
+        "time-steps": time_steps,
         "notebook": notebook,
         "prepare": prepare_random,
     }

@@ -90,7 +90,7 @@ def main() -> None:
         copy_project(Path(folder))
         repository = initialize(Path(folder))
         repository.set_params("sample.images_per_file=320", "batch_size=128", "epochs=4")
-        repository.set_params("models.fast94.batch_size=128")
+        repository.set_params("models.fast94.batch_size=128", "models.fast94.epochs=4")
         results = [try_model(repository, model) for model in MODELS]
         sys.exit(not all(results))
 

@@ -26,6 +26,7 @@ SETTINGS = [
     "dataset=sample",
     "epochs=2",
     "batch_size=16",
+    "models.fast94.epochs=2",
     "models.fast94.batch_size=96",
     "models.resnet50_scratch.learning_rate=0.0003",
     "models.resnet50_finetune.learning_rate=0.0003",
