@@ -183,6 +183,11 @@ class Selection:
         return x, y
 
 
+def kept_for_validation(count: int, share: float) -> int:
+    """How many of `count` validation images a share of them is, at least one."""
+    return max(1, round(share * count))
+
+
 def keep_for_validation(
     training: Split, validation: Split, share: float, seed: int
 ) -> tuple[Selection, Selection]:
@@ -191,7 +196,7 @@ def keep_for_validation(
     The others, if any, are training images.
     """
     order = np.random.default_rng(seed).permutation(validation.count)
-    kept, moved = np.split(order, [max(1, round(share * validation.count))])
+    kept, moved = np.split(order, [kept_for_validation(validation.count, share)])
     return (
         Selection((training, np.arange(training.count)), (validation, np.sort(moved))),
         Selection((validation, np.sort(kept))),

@@ -89,7 +89,7 @@ def html(results: Sequence[ModelResult], settings: Params, data: Description, te
         dataset=settings.dataset_title,
         notices=[*filter(None, (summary.sample_notice(settings), summary.duplicates_notice(data)))],
         summary=summary.summary(results, pairs),
-        images=summary.images(data),
+        images=summary.images(data, settings),
         skipped_notice=summary.skipped_notice(data),
         skipped=data.skipped,
         image_size=test.image_shape[:2],

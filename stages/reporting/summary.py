@@ -8,6 +8,7 @@ import numpy as np
 from stages.common import paths
 from stages.common.params import Params
 from stages.dataset.description import Description
+from stages.dataset.splits import kept_for_validation
 from stages.reporting import tables
 from stages.reporting.markdown import escape, markdown_table
 from stages.reporting.model_results import FEW_CLASSES, ModelResult
@@ -61,8 +62,8 @@ def sample_notice(settings: Params) -> str:
     )
 
 
-def images(data: Description) -> str:
-    """The number of classes, and of images in each split and class, in a sentence."""
+def images(data: Description, settings: Params) -> str:
+    """The number of classes, of images in each split and class, and what models trained on."""
     splits = []
     for split, title in tables.SPLITS.items():
         counts = np.array(data.images[split])
@@ -72,7 +73,16 @@ def images(data: Description) -> str:
         if len(counts) > FEW_CLASSES:
             per_class += f", median {np.median(counts):,.0f}"
         splits.append(f"{counts.sum():,} {title} images ({per_class} per class)")
-    return f"{len(data.classes):,} classes: {', '.join(splits[:-1])} and {splits[-1]}."
+    text = f"{len(data.classes):,} classes: {', '.join(splits[:-1])} and {splits[-1]}."
+    count = sum(data.images["validation"])
+    for name, model_params in settings.models.items():
+        kept = kept_for_validation(count, model_params.validation_share)
+        if kept < count:
+            text += (
+                f" {name} trained on the validation images as well, except the {kept:,} that its "
+                "validation accuracy is of."
+            )
+    return text
 
 
 def classes(results: Sequence[ModelResult], data: Description) -> list[str]:
@@ -150,7 +160,7 @@ def markdown(results: Sequence[ModelResult], settings: Params, data: Description
             "Pairwise comparison on the same test images (exact McNemar test):",
             markdown_table(tables.pairs(pairs), text_columns=2),
         ]
-    parts += [images(data), *classes(results, data)]
+    parts += [images(data, settings), *classes(results, data)]
     if notice := skipped_notice(data):
         parts += [f"{notice}:", skipped_files(data)]
     return "\n\n".join(parts) + "\n"
