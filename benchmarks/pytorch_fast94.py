@@ -1,4 +1,4 @@
-"""fast94 in PyTorch on the CPU, for comparison: `PYTHON pytorch_fast94.py EPOCHS` with PyTorch.
+"""fast94 in PyTorch on the CPU, run by `python -m benchmarks.bench pytorch`.
 
 The same network, recipe, images and precision, written as one would write it in PyTorch: bfloat16
 by autocast, channels last, augmentation on whole batches. Trains on data/train/ and validates on
