@@ -33,6 +33,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -68,12 +69,16 @@ def medians(runs: list[Measured]) -> Measured:
     return statistics.median(seconds), statistics.median(memory)
 
 
-def workspace(folder: Path, epochs: int, precision: str) -> None:
-    """Fill `folder` with the stages and their parameters, without data."""
+def workspace(folder: Path, epochs: int, precision: str, **entries: dict[str, Any]) -> None:
+    """Fill `folder` with the stages and their parameters, without data.
+
+    `entries` are changes of single models' entries.
+    """
     shutil.copytree(ROOT / "stages", folder / "stages")
     (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
     training = {**PARAMS["training"], "precision": precision}
-    params = {**PARAMS, "epochs": epochs, "training": training}
+    models = {name: entry | entries.get(name, {}) for name, entry in PARAMS["models"].items()}
+    params = {**PARAMS, "epochs": epochs, "training": training, "models": models}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 
@@ -309,23 +314,27 @@ def time_steps(name: str, precision: str, kernels: str, steps: int) -> None:
 
 def bench_steps(models: list[str], precisions: list[str], steps: int, runs: int) -> None:
     """Print the median seconds of a training step, with Keras' own operations and fused kernels."""
+    from stages.common import params
+
+    os.chdir(ROOT)
+    settings = params.load()
     print("| model | precision | images | Keras, s | fused kernels, s | ratio (each run) |")
     print("|---|---|---:|---:|---:|---:|")
     for name in models:
-        entry = {**PARAMS["training"], "batch_size": PARAMS["batch_size"], **PARAMS["models"][name]}
-        for precision in precisions or [entry["precision"]]:
+        model_params = settings.model(name)
+        for precision in precisions or [model_params.precision]:
             measured: dict[str, list[float]] = {"keras": [], "fused": []}
             for _ in range(runs):
                 for kernels, seconds in measured.items():
                     command = [*TIME_STEPS, name, precision, kernels, str(steps)]
                     result = subprocess.run(
-                        [sys.executable, *command], cwd=ROOT, check=True, stdout=subprocess.PIPE
+                        [sys.executable, *command], check=True, stdout=subprocess.PIPE
                     )
                     seconds.append(statistics.median(json.loads(result.stdout.splitlines()[-1])))
             plain, fused = (statistics.median(seconds) for seconds in measured.values())
             ratios = [b / a for a, b in zip(*measured.values(), strict=True)]
             print(
-                f"| {name} | {precision} | {entry['batch_size']} | {plain:.3f} | {fused:.3f} "
+                f"| {name} | {precision} | {model_params.batch_size} | {plain:.3f} | {fused:.3f} "
                 f"| {statistics.median(ratios):.2f} ({', '.join(f'{x:.2f}' for x in ratios)}) |",
                 flush=True,
             )
@@ -338,10 +347,7 @@ def bench_pytorch(python: str, epochs: int, runs: int) -> None:
     for run in range(1, runs + 1):
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            workspace(folder, epochs, "float32")
-            params = yaml.safe_load((folder / "params.yaml").read_text())
-            params["models"]["fast94"] |= {"epochs": epochs, "validation_share": 1.0}
-            (folder / "params.yaml").write_text(yaml.safe_dump(params))
+            workspace(folder, epochs, "float32", fast94={"epochs": epochs, "validation_share": 1.0})
             (folder / "data").symlink_to(ROOT / "data")
             program = [python, str(ROOT / "benchmarks/pytorch_fast94.py"), str(epochs)]
             peer = subprocess.run(program, cwd=folder, check=True, stdout=subprocess.PIPE)

@@ -184,19 +184,22 @@ class Selection:
 
 
 def kept_for_validation(count: int, share: float) -> int:
-    """How many of `count` validation images a share of them is, at least one."""
+    """The number of images, at least one, in a share of `count` validation images."""
     return max(1, round(share * count))
 
 
 def keep_for_validation(
     training: Split, validation: Split, share: float, seed: int
-) -> tuple[Selection, Selection]:
+) -> tuple[Split | Selection, Split | Selection]:
     """Training and validation images if a random share of the latter is kept for validation.
 
-    The others, if any, are training images.
+    The others are training images. Without others it is the splits themselves, which are faster to
+    read than a selection.
     """
     order = np.random.default_rng(seed).permutation(validation.count)
     kept, moved = np.split(order, [kept_for_validation(validation.count, share)])
+    if not len(moved):
+        return training, validation
     return (
         Selection((training, np.arange(training.count)), (validation, np.sort(moved))),
         Selection((validation, np.sort(kept))),

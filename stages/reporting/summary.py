@@ -79,8 +79,8 @@ def images(data: Description, settings: Params) -> str:
         kept = kept_for_validation(count, model_params.validation_share)
         if kept < count:
             text += (
-                f" {name} trained on the validation images as well, except the {kept:,} that its "
-                "validation accuracy is of."
+                f" {name} also trained on all but {kept:,} of the validation images; its "
+                "validation accuracy is measured on those left out."
             )
     return text
 

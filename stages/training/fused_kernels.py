@@ -1,7 +1,7 @@
 """Batch normalization, GELU and Adam as single kernels of TensorFlow, in training.
 
-Keras composes all three of element-wise operations, each of which TensorFlow runs on its own, from
-memory to memory.
+Keras composes all three of element-wise operations. TensorFlow runs each of these on its own: it
+reads all values from memory and writes them back.
 """
 
 import math

@@ -51,9 +51,9 @@ def with_bias_lr_multiplier(
 def keras_optimizer(
     settings: ModelParams, steps: int
 ) -> tuple[type[keras.optimizers.Optimizer], dict[str, Any]]:
-    """Keras' optimizer for a training run of so many steps, without what Keras has no option for.
+    """The class and arguments of Keras' own optimizer for a training run of so many steps.
 
-    Returns its class and arguments. Muon, which Keras has for 2-D variables only, is SGD here.
+    It has one learning rate for all variables, and is SGD in place of Muon.
     """
     options: dict[str, Any] = {"learning_rate": learning_rate(settings, steps)}
     if settings.weight_decay:

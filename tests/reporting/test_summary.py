@@ -17,8 +17,8 @@ def test_report_of_equal_classes_describes_them_in_a_sentence() -> None:
     report = summary.markdown([result], SETTINGS, description(result))
     assert report.splitlines()[-1] == (
         "10 classes: 40 training images (4 per class), 40 validation images (4 per class) and 40 "
-        "test images (4 per class). fast94 trained on the validation images as well, except the 4 "
-        "that its validation accuracy is of."
+        "test images (4 per class). fast94 also trained on all but 4 of the validation images; its "
+        "validation accuracy is measured on those left out."
     )
     assert "airplane" not in report
 
