@@ -6,8 +6,8 @@
     python -m benchmarks.bench start
     python -m benchmarks.bench operations [--models NAME ...]
     python -m benchmarks.bench steps [--models NAME ...] [--precisions PRECISION ...]
-                                     [--steps N] [--runs N]
-    python -m benchmarks.bench pytorch PYTHON [--epochs N] [--runs N]
+                                     [--ways WAY ...] [--steps N]
+    python -m benchmarks.bench pytorch PYTHON [--steps N]
 
 - `train` runs the notebook's training and the train stage in turn, as whole processes on the images
   in data/, and prints medians and ratios.
@@ -16,9 +16,10 @@
 - `start` times imports and an idle `dvc repro`.
 - `operations` counts the floating-point operations of each recorded training run and compares their
   rate to that of a matrix product.
-- `steps` times training steps with Keras' own layers and optimizer and with fused kernels, in turn.
-- `pytorch` trains fast94 here and in PyTorch in turn, and prints the seconds of an epoch and their
-  ratio. PYTHON is an interpreter with PyTorch and NumPy; this environment has no PyTorch.
+- `steps` times steps with Keras' own layers and optimizer, with fused kernels, and on request
+  also with huge pages or jemalloc. The processes take turns after every step.
+- `pytorch` does so with steps of fast94 in PyTorch and here. PYTHON is an interpreter with PyTorch
+  and NumPy; this environment has no PyTorch.
 """
 
 import argparse
@@ -30,7 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,16 @@ PRECISIONS = ["float32", "mixed_bfloat16"]
 SLOW_IMPORTS = ["jax", "keras", "matplotlib", "numpy", "pydantic", "scipy", "tensorflow"]
 NOTEBOOK = ["-m", "benchmarks.bench", "notebook"]
 STAGE = ["-m", "stages.train"]
-TIME_STEPS = ["-m", "benchmarks.bench", "time-steps"]
+TIME_STEPS = [sys.executable, "-m", "benchmarks.bench", "time-steps"]
+# Kernels and environment of a process whose training steps are timed.
+STEP_WAYS: dict[str, tuple[str, dict[str, str]]] = {
+    "keras": ("keras", {}),
+    "fused": ("fused", {}),
+    "huge-pages": ("fused", {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}),
+    "jemalloc": ("fused", {"LD_PRELOAD": "libjemalloc.so.2"}),
+}
 Measured = tuple[float, float]  # seconds, peak memory in MB
+Steps = tuple[np.ndarray, np.ndarray]
 
 
 def measure(folder: Path, *command: str) -> Measured:
@@ -287,8 +296,8 @@ def bench_operations(models: list[str]) -> None:
         )
 
 
-def time_steps(name: str, precision: str, kernels: str, steps: int) -> None:
-    """Print the seconds of so many training steps on one batch, after two that trace, as JSON."""
+def time_steps(name: str, precision: str, kernels: str) -> None:
+    """Train one batch for each line of standard input, and print the step's seconds."""
     from stages.common import params, paths
     from stages.dataset.splits import Split
     from stages.training import network, optimizer
@@ -301,63 +310,87 @@ def time_steps(name: str, precision: str, kernels: str, steps: int) -> None:
     update = {"precision": precision, "fused_kernels": fused}
     model_params = settings.models[name] = settings.model(name).model_copy(update=update)
     model = network.build(name, settings, training)
-    optimizer.compile_for_training(model, model_params, steps)
+    optimizer.compile_for_training(model, model_params, steps=1000)
     x, y = training.rows(np.arange(model_params.batch_size))
-    seconds = []
     with fused_layers(model) if fused else nullcontext():
-        for _ in range(steps + 2):
+        for _ in sys.stdin:
             started = time.monotonic()
             model.train_on_batch(x, y)
-            seconds.append(time.monotonic() - started)
-    print(json.dumps(seconds[2:]))
+            print(time.monotonic() - started, flush=True)
 
 
-def bench_steps(models: list[str], precisions: list[str], steps: int, runs: int) -> None:
-    """Print the median seconds of a training step, with Keras' own operations and fused kernels."""
+def alternate(commands: list[list[str]], variables: Sequence[dict[str, str]], steps: int) -> Steps:
+    """Seconds of each step (commands, steps) and peak memory in MB (commands,).
+
+    The commands run at the same time, but only one of them trains at a time, so that what else the
+    machine does slows all of them alike. Two steps more come first, which trace the network.
+    """
+    processes = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for command, environment in zip(commands, variables, strict=True)
+    ]
+    seconds = np.empty((len(processes), steps + 2))
+    for step in range(steps + 2):
+        for index, process in enumerate(processes):
+            assert process.stdout
+            print(file=process.stdin, flush=True)
+            seconds[index, step] = float(process.stdout.readline())
+    memory = []
+    for process in processes:
+        assert process.stdin
+        process.stdin.close()
+        memory.append(os.wait4(process.pid, 0)[2].ru_maxrss / 1024)
+    return seconds[:, 2:], np.array(memory)
+
+
+def print_steps(first_cells: str, names: list[str], measured: Steps) -> None:
+    """Print a row for each command of `alternate`; ratios are relative to the first one."""
+    seconds, memory = measured
+    ratios = np.percentile(seconds / seconds[0], [50, 25, 75], axis=1)
+    for name, times, (middle, low, high), peak in zip(
+        names, seconds, ratios.T, memory, strict=True
+    ):
+        print(
+            f"| {first_cells} | {name} | {np.median(times):.3f} "
+            f"| {middle:.2f} ({low:.2f}, {high:.2f}) | {peak:.0f} |",
+            flush=True,
+        )
+
+
+def bench_steps(models: list[str], precisions: list[str], ways: list[str], steps: int) -> None:
+    """Print the seconds of a training step in each of these ways."""
     from stages.common import params
 
     os.chdir(ROOT)
     settings = params.load()
-    print("| model | precision | images | Keras, s | fused kernels, s | ratio (each run) |")
-    print("|---|---|---:|---:|---:|---:|")
+    print("| model | precision | images | step | seconds | ratio (quartiles) | peak MB |")
+    print("|---|---|---:|---|---:|---:|---:|")
+    kernels, variables = zip(*(STEP_WAYS[way] for way in ways), strict=True)
     for name in models:
         model_params = settings.model(name)
         for precision in precisions or [model_params.precision]:
-            measured: dict[str, list[float]] = {"keras": [], "fused": []}
-            for _ in range(runs):
-                for kernels, seconds in measured.items():
-                    command = [*TIME_STEPS, name, precision, kernels, str(steps)]
-                    result = subprocess.run(
-                        [sys.executable, *command], check=True, stdout=subprocess.PIPE
-                    )
-                    seconds.append(statistics.median(json.loads(result.stdout.splitlines()[-1])))
-            plain, fused = (statistics.median(seconds) for seconds in measured.values())
-            ratios = [b / a for a, b in zip(*measured.values(), strict=True)]
-            print(
-                f"| {name} | {precision} | {model_params.batch_size} | {plain:.3f} | {fused:.3f} "
-                f"| {statistics.median(ratios):.2f} ({', '.join(f'{x:.2f}' for x in ratios)}) |",
-                flush=True,
-            )
+            commands = [[*TIME_STEPS, name, precision, choice] for choice in kernels]
+            cells = f"{name} | {precision} | {model_params.batch_size}"
+            print_steps(cells, ways, alternate(commands, variables, steps))
 
 
-def bench_pytorch(python: str, epochs: int, runs: int) -> None:
-    """Print the median seconds of an epoch of fast94, here and in PyTorch, validation included."""
-    ratios = []
-    print("| run | PyTorch, s | train stage, s | ratio |\n|---:|---:|---:|---:|")
-    for run in range(1, runs + 1):
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
-            workspace(folder, epochs, "float32", fast94={"epochs": epochs, "validation_share": 1.0})
-            (folder / "data").symlink_to(ROOT / "data")
-            program = [python, str(ROOT / "benchmarks/pytorch_fast94.py"), str(epochs)]
-            peer = subprocess.run(program, cwd=folder, check=True, stdout=subprocess.PIPE)
-            peer_seconds = statistics.median(json.loads(peer.stdout)["seconds"])
-            measure(folder, *STAGE, "fast94")
-            timing = json.loads((folder / "metrics/timings/fast94.json").read_text())
-            seconds = statistics.median(timing["epoch_seconds"])
-        ratios.append(seconds / peer_seconds)
-        print(f"| {run} | {peer_seconds:.1f} | {seconds:.1f} | {ratios[-1]:.2f} |", flush=True)
-    print(f"\nmedian ratio {statistics.median(ratios):.2f}")
+def bench_pytorch(python: str, steps: int) -> None:
+    """Print the seconds of a training step of fast94 in PyTorch and here."""
+    os.chdir(ROOT)
+    precision = PARAMS["models"]["fast94"]["precision"]
+    commands = [
+        [python, "benchmarks/pytorch_fast94.py"],
+        [*TIME_STEPS, "fast94", precision, "fused"],
+    ]
+    print("| images | step | seconds | ratio (quartiles) | peak MB |\n|---:|---|---:|---:|---:|")
+    images = str(PARAMS["models"]["fast94"]["batch_size"])
+    print_steps(images, ["PyTorch", "the train stage's"], alternate(commands, [{}, {}], steps))
 
 
 def main() -> None:
@@ -381,19 +414,17 @@ def main() -> None:
     operations.add_argument("--models", nargs="+", default=list(PARAMS["models"]))
     pytorch = commands.add_parser("pytorch")
     pytorch.add_argument("python")
-    pytorch.add_argument("--epochs", type=int, default=3)
-    pytorch.add_argument("--runs", type=int, default=3)
+    pytorch.add_argument("--steps", type=int, default=20)
     timed = commands.add_parser("steps")
     timed.add_argument("--models", nargs="+", default=list(PARAMS["models"]))
     timed.add_argument("--precisions", nargs="+", default=[], choices=PRECISIONS)
-    timed.add_argument("--steps", type=int, default=10)
-    timed.add_argument("--runs", type=int, default=3)
+    timed.add_argument("--ways", nargs="+", default=["keras", "fused"], choices=STEP_WAYS)
+    timed.add_argument("--steps", type=int, default=20)
     # These are the measured processes.
     timed = commands.add_parser("time-steps")
     timed.add_argument("name")
     timed.add_argument("precision", choices=PRECISIONS)
     timed.add_argument("kernels", choices=["keras", "fused"])
-    timed.add_argument("steps", type=int)
     program = commands.add_parser("notebook")
     program.add_argument("name")
     prepare = commands.add_parser("prepare")

@@ -1,8 +1,12 @@
-"""fast94 in PyTorch on the CPU, run by `python -m benchmarks.bench pytorch`.
+"""fast94 in PyTorch on the CPU.
 
 The same network, recipe, images and precision, written as one would write it in PyTorch: bfloat16
-by autocast, channels last, augmentation on whole batches. Trains on data/train/ and validates on
-data/validation/ after each epoch; prints the epochs' seconds and validation accuracies as JSON.
+by autocast, channels last, augmentation on whole batches.
+
+- `PYTHON benchmarks/pytorch_fast94.py EPOCHS` trains on data/train/ and validates on
+  data/validation/ after each epoch; prints the epochs' seconds and validation accuracies as JSON.
+- Without EPOCHS it trains one batch for each line of standard input and prints the step's seconds,
+  as `python -m benchmarks.bench pytorch PYTHON` needs it.
 """
 
 import json
@@ -105,49 +109,69 @@ def accuracy(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
     return float((predicted == y).float().mean())
 
 
-def main(epochs: int) -> None:
-    torch.manual_seed(0)
+class Training:
+    def __init__(self, images: torch.Tensor) -> None:
+        with torch.no_grad():
+            self.network = Fast94(images[:5000]).to(memory_format=torch.channels_last)
+        trained = [x for x in self.network.parameters() if x.requires_grad]
+        self.muon = Muon([parameter for parameter in trained if parameter.ndim == 4])
+        biases = [parameter for parameter in trained if parameter.ndim == 1]
+        groups = [(1.0, [self.network.head.weight]), (BIAS_FACTOR, biases)]
+        self.sgd = torch.optim.SGD(
+            [{"params": parameters, "factor": factor} for factor, parameters in groups],
+            lr=LEARNING_RATE,
+            momentum=0.85,
+            nesterov=True,
+        )
+
+    def step(self, parts: list[tuple[torch.Tensor, torch.Tensor]], rate: float) -> None:
+        images = sum(len(labels) for _, labels in parts)
+        for inputs, labels in parts:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                logits = self.network(inputs)
+            loss = functional.cross_entropy(
+                logits.float(), labels, label_smoothing=0.2, reduction="sum"
+            )
+            (loss / images).backward()
+        with torch.no_grad():
+            for group in self.sgd.param_groups:
+                group["lr"] = rate * group["factor"]
+                for parameter in group["params"]:
+                    parameter.mul_(1 - rate * DECAY)
+            self.sgd.step()
+            self.muon.step(rate * MUON_FACTOR)
+        self.network.zero_grad(set_to_none=True)
+
+
+def train(epochs: int) -> None:
     x, y = load("train")
     validation = load("validation")
-    with torch.no_grad():
-        network = Fast94(x[:5000]).to(memory_format=torch.channels_last)
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    muon = Muon([parameter for parameter in trained if parameter.ndim == 4])
-    biases = [parameter for parameter in trained if parameter.ndim == 1]
-    groups = [(1.0, [network.head.weight]), (BIAS_FACTOR, biases)]
-    sgd = torch.optim.SGD(
-        [{"params": parameters, "factor": factor} for factor, parameters in groups],
-        lr=LEARNING_RATE,
-        momentum=0.85,
-        nesterov=True,
-    )
+    training = Training(x)
     flips = torch.rand(len(x)) < 0.5
     step, steps, seconds, accuracies = 0, epochs * -(-len(x) // BATCH), [], []
     for epoch in range(epochs):
         started = time.monotonic()
         for parts in batches(x, y, flips if epoch % 2 == 0 else ~flips):
-            images = sum(len(labels) for _, labels in parts)
-            for inputs, labels in parts:
-                with torch.autocast("cpu", dtype=torch.bfloat16):
-                    logits = network(inputs)
-                loss = functional.cross_entropy(
-                    logits.float(), labels, label_smoothing=0.2, reduction="sum"
-                )
-                (loss / images).backward()
-            rate = LEARNING_RATE * (1 - step / steps)
-            with torch.no_grad():
-                for group in sgd.param_groups:
-                    group["lr"] = rate * group["factor"]
-                    for parameter in group["params"]:
-                        parameter.mul_(1 - rate * DECAY)
-                sgd.step()
-                muon.step(rate * MUON_FACTOR)
-            network.zero_grad(set_to_none=True)
+            training.step(parts, LEARNING_RATE * (1 - step / steps))
             step += 1
-        accuracies.append(accuracy(network, *validation))
+        accuracies.append(accuracy(training.network, *validation))
         seconds.append(time.monotonic() - started)
     print(json.dumps({"seconds": seconds, "accuracies": accuracies}))
 
 
+def time_steps() -> None:
+    x, y = load("train")
+    training = Training(x)
+    parts = next(batches(x, y, torch.rand(len(x)) < 0.5))
+    for _ in sys.stdin:
+        started = time.monotonic()
+        training.step(parts, LEARNING_RATE)
+        print(time.monotonic() - started, flush=True)
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    torch.manual_seed(0)
+    if len(sys.argv) > 1:
+        train(int(sys.argv[1]))
+    else:
+        time_steps()
