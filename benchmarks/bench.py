@@ -340,7 +340,10 @@ def alternate(commands: list[list[str]], variables: Sequence[dict[str, str]], st
         for index, process in enumerate(processes):
             assert process.stdout
             print(file=process.stdin, flush=True)
-            seconds[index, step] = float(process.stdout.readline())
+            line = process.stdout.readline()
+            if not line:
+                sys.exit(f"error: {commands[index]} has ended")
+            seconds[index, step] = float(line)
     memory = []
     for process in processes:
         assert process.stdin
