@@ -34,7 +34,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -57,7 +56,7 @@ STEP_WAYS: dict[str, tuple[str, dict[str, str]]] = {
     "jemalloc": ("fused", {"LD_PRELOAD": "libjemalloc.so.2"}),
 }
 Measured = tuple[float, float]  # seconds, peak memory in MB
-Steps = tuple[np.ndarray, np.ndarray]
+Steps = tuple[np.ndarray, np.ndarray]  # returned by `alternate`
 
 
 def measure(folder: Path, *command: str) -> Measured:
@@ -78,16 +77,12 @@ def medians(runs: list[Measured]) -> Measured:
     return statistics.median(seconds), statistics.median(memory)
 
 
-def workspace(folder: Path, epochs: int, precision: str, **entries: dict[str, Any]) -> None:
-    """Fill `folder` with the stages and their parameters, without data.
-
-    `entries` are changes of single models' entries.
-    """
+def workspace(folder: Path, epochs: int, precision: str) -> None:
+    """Fill `folder` with the stages and their parameters, without data."""
     shutil.copytree(ROOT / "stages", folder / "stages")
     (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
     training = {**PARAMS["training"], "precision": precision}
-    models = {name: entry | entries.get(name, {}) for name, entry in PARAMS["models"].items()}
-    params = {**PARAMS, "epochs": epochs, "training": training, "models": models}
+    params = {**PARAMS, "epochs": epochs, "training": training}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 
@@ -342,7 +337,7 @@ def alternate(commands: list[list[str]], variables: Sequence[dict[str, str]], st
             print(file=process.stdin, flush=True)
             line = process.stdout.readline()
             if not line:
-                sys.exit(f"error: {commands[index]} has ended")
+                sys.exit(f"error: {' '.join(commands[index])}: failed; see its message above")
             seconds[index, step] = float(line)
     memory = []
     for process in processes:
