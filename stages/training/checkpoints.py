@@ -104,7 +104,7 @@ class Checkpoints:
 
     def save(self) -> None:
         """Write a checkpoint after the last epoch of the history; keeps only the one before it."""
-        values = {f"variable_{i}": np.asarray(value) for i, value in enumerate(self.variables)}
+        values = {f"variable_{i}": variable for i, variable in enumerate(self.variables)}
         path = self.path(len(self.history))
         # Removed before the new one is written, so that there are never more than two.
         for old in self.folder.glob("*"):
@@ -116,7 +116,7 @@ class Checkpoints:
                 allow_pickle=False,
                 fingerprint=np.array(self.fingerprint),
                 history=np.array(json.dumps(self.history)),
-                **values,
+                **values,  # copied to NumPy arrays one by one
             )
             file.flush()
             os.fsync(file.fileno())
