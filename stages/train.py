@@ -48,6 +48,9 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     training.augment(model_params.flip, model_params.translate)
 
     model = network.build(name, settings, train_split)
+    frozen_batch_normalization = callbacks.FrozenBatchNormalization(
+        model, model_params.frozen_batch_norm_epochs, model_params.epochs
+    )
     steps = model_params.epochs * len(training)
     optimizer.compile_for_training(model, model_params, steps)
 
@@ -56,7 +59,7 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     completed = checkpoints.restore(process, processes)
     epoch_callbacks = [
         callbacks.Shuffle(training, settings.seed),
-        callbacks.FrozenBatchNormalization(model_params.frozen_batch_norm_epochs),
+        frozen_batch_normalization,
         callbacks.StopIfDiverged(name, model_params.learning_rate),
     ]
     verbose = 0

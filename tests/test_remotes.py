@@ -4,10 +4,12 @@ import subprocess
 from pathlib import Path
 
 from stages.common.hashing import sha256
-from tests.repository import Repository
+from tests.repository import Repository, training_results
 
 
-def test_machine_that_pulls_the_results_reruns_nothing(clone: Repository, tmp_path: Path) -> None:
+def test_results_that_are_pulled_or_merged_are_not_trained_again(
+    clone: Repository, tmp_path: Path
+) -> None:
     clone.check("dvc", "remote", "add", "--default", "shared", str(tmp_path / "remote"))
     clone.check("git", "commit", "--quiet", "--all", "--message", "a shared remote")
     clone.check("dvc", "push", "--quiet")
@@ -33,6 +35,7 @@ def test_machine_that_pulls_the_results_reruns_nothing(clone: Repository, tmp_pa
     assert clone.stages_run("repro") == []
 
     # Merged as in docs/remotes-and-teams.md, they are only compared anew.
+    changed = clone.digests(training_results("simple_cnn"))
     clone.check("git", "reset", "--quiet", "--hard")
     clone.check("dvc", "exp", "branch", "low-dropout", "other")
     clone.set_params("notebook_accuracy.simple_cnn=0.5")
@@ -43,6 +46,10 @@ def test_machine_that_pulls_the_results_reruns_nothing(clone: Repository, tmp_pa
     clone.check("git", "checkout", "--theirs", "dvc.lock", "metrics")
     clone.check("dvc", "pull", "--quiet")
     assert clone.stages_run("repro") == ["check_params", "compare"]
+    clone.check("git", "add", "dvc.lock", "metrics")
+    clone.check("git", "commit", "--quiet", "--no-edit")
+    assert clone.digests(training_results("simple_cnn")) == changed
+    assert clone.changed_stages() == set()
 
 
 def test_tag_publishes_a_model(clone: Repository, tmp_path: Path) -> None:

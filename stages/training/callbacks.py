@@ -25,29 +25,30 @@ class Shuffle(keras.callbacks.Callback):
 
 
 class FrozenBatchNormalization(keras.callbacks.Callback):
-    """Freezes batch normalization, including its moving averages, in the first `epochs` epochs.
+    """Freezes batch normalization, including its moving averages, in the first `epochs` of `total`.
 
     Otherwise batches of other images than the network was pretrained on move the averages faster
-    than the weights can adapt (https://keras.io/guides/transfer_learning/). Between epochs it is
-    not frozen, so that what is saved does not depend on the epoch in which training was resumed.
-    Raises `StageError` on backends other than TensorFlow.
+    than the weights can adapt (https://keras.io/guides/transfer_learning/). If frozen in all
+    epochs, it is so from now, before the model is compiled, to the end of training. Else, it is not
+    frozen between epochs, so that what is saved does not depend on the epoch in which training was
+    resumed; this raises `StageError` on backends other than TensorFlow.
     """
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, model: keras.Model, epochs: int, total: int) -> None:
         super().__init__()
-        if epochs and keras.backend.backend() != "tensorflow":
+        self.epochs, self.thaws = epochs, epochs < total
+        if epochs and self.thaws and keras.backend.backend() != "tensorflow":
             raise StageError(
                 f"params.yaml: frozen_batch_norm_epochs: {epochs}: Keras can unfreeze layers "
-                "during training on TensorFlow only; set it to 0, or KERAS_BACKEND=tensorflow"
+                f"during training on TensorFlow only; set it to 0 or {total}, or "
+                "KERAS_BACKEND=tensorflow"
             )
-        self.epochs = epochs
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         self.normalizations = [
             layer
-            for layer in self.model._flatten_layers()
+            for layer in model._flatten_layers()
             if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
         ]
+        self.set_trainable(self.thaws)
 
     def set_trainable(self, trainable: bool) -> None:
         for layer in self.normalizations:
@@ -60,8 +61,10 @@ class FrozenBatchNormalization(keras.callbacks.Callback):
             self.model.make_train_function(force=True)  # the one so far does not train them
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        if epoch < self.epochs:
-            self.set_trainable(True)
+        self.set_trainable(self.thaws)
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        self.set_trainable(True)
 
 
 class StopIfDiverged(keras.callbacks.Callback):

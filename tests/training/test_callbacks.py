@@ -73,20 +73,39 @@ def test_weight_that_is_not_finite_stops_training_although_the_loss_is(
     assert_diverged(caught.value, variable.path)
 
 
-def test_batch_normalization_is_frozen_within_the_first_epochs_only() -> None:
+@pytest.mark.parametrize(
+    ("total", "within", "between"),
+    [
+        (4, [False, False, True, True], [True] * 4),
+        (2, [False, False], [False, False]),
+    ],
+    ids=["in the first epochs", "in all epochs"],
+)
+def test_batch_normalization_is_frozen_and_thaws(
+    total: int, within: list[bool], between: list[bool]
+) -> None:
     model = new_model()
     always_frozen, block, _ = model.layers
     (normalization,) = block.layers
-    callback = FrozenBatchNormalization(2)
+    callback = FrozenBatchNormalization(model, 2, total)
     callback.set_model(model)
     model.compile(loss="mse")
     callback.on_train_begin()
-    within, between = [], []
-    for epoch in range(4):
+    for epoch in range(total):
         callback.on_epoch_begin(epoch)
-        within.append(normalization.trainable)
+        assert normalization.trainable is within[epoch]
         callback.on_epoch_end(epoch)
-        between.append(normalization.trainable)
+        assert normalization.trainable is between[epoch]
         assert not always_frozen.trainable
-    assert within == [False, False, True, True]
-    assert between == [True] * 4
+    callback.on_train_end()
+    assert normalization.trainable
+    assert not always_frozen.trainable
+
+
+def test_batch_normalization_thaws_during_training_on_tensorflow_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    FrozenBatchNormalization(new_model(), 4, 4)
+    with pytest.raises(StageError, match=r"frozen_batch_norm_epochs: 2: .* set it to 0 or 4, or"):
+        FrozenBatchNormalization(new_model(), 2, 4)
