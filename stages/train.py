@@ -54,8 +54,11 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     steps = model_params.epochs * len(training)
     optimizer.compile_for_training(model, model_params, steps)
 
-    variables = [*model.variables, *model.optimizer.variables]
-    checkpoints = Checkpoints(paths.CHECKPOINTS / name, fingerprint(name, settings), variables)
+    checkpoints = Checkpoints(
+        paths.CHECKPOINTS / name,
+        fingerprint(name, settings),
+        [*model.variables, *model.optimizer.variables],
+    )
     completed = checkpoints.restore(process, processes)
     epoch_callbacks = [
         callbacks.Shuffle(training, settings.seed),
@@ -85,6 +88,7 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     if process > 0:
         return
 
+    checkpoints.variables = ()  # frees those of the optimizer: saving needs memory as well
     keras.distribution.set_distribution(None)  # else new variables would wait for other processes
     model = test_time_augmentation.average_views(model, model_params.tta_views)
     optimizer.compile_for_saving(model, model_params, steps)
