@@ -5,6 +5,7 @@ models/MODEL.keras and, after every epoch, metrics/curves/MODEL/. Until training
 models/checkpoints/MODEL/ has a checkpoint of the last completed epoch, from which it resumes.
 """
 
+import gc
 import os
 import sys
 from contextlib import nullcontext
@@ -88,10 +89,11 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     if process > 0:
         return
 
-    checkpoints.variables = ()  # frees those of the optimizer: saving needs memory as well
     keras.distribution.set_distribution(None)  # else new variables would wait for other processes
     model = test_time_augmentation.average_views(model, model_params.tta_views)
     optimizer.compile_for_saving(model, model_params, steps)
+    checkpoints.variables = ()
+    gc.collect()  # frees the optimizer's variables: saving needs memory as well
     model_file.save(model, paths.MODELS / f"{name}.keras")
     provenance.record(name, settings, checkpoints.history)
     print_outputs(paths.MODELS / f"{name}.keras")
