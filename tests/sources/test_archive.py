@@ -441,7 +441,7 @@ DAMAGED_ARCHIVES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "1,500 pax headers": (lambda _: gzip.compress(pax("path", b"x") * 1500), HUGE_HEADER),
     "1,500 global pax headers": (
         lambda _: gzip.compress(member(tarfile.XGLTYPE, b"8 x=1\n\n") * 1500),
-        HUGE_HEADER,
+        "move or replace this file",  # the reason depends on the version of Python
     ),
     "pax header of 200 MB": (
         lambda _: followed_by_zeros(header_only(2 * 10**8, tarfile.XHDTYPE), 2 * 10**8),

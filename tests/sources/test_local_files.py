@@ -46,7 +46,7 @@ UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
     "name too long": (lambda path: None, "File name too long"),
     "failing disk": (lambda path: path.symlink_to("/proc/self/mem"), "Input/output error"),
     "too large": (make_sparse, "of at most 1000 bytes"),
-    "endless": (lambda path: path.symlink_to("/proc/self/environ"), "of at most 1000 bytes"),
+    "endless": (lambda path: path.symlink_to("/proc/self/maps"), "of at most 1000 bytes"),
 }
 
 
