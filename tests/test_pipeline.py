@@ -118,7 +118,9 @@ def repro(repository: Repository) -> list[str]:
     return [stage for stage in repository.stages_run("repro") if stage != "check_params"]
 
 
-def test_settings_of_earlier_runs_train_nothing_again(clone: Repository) -> None:
+def test_settings_of_earlier_runs_and_of_merged_branches_train_nothing_again(
+    clone: Repository,
+) -> None:
     original = results(clone)
     clone.check("git", "checkout", "--quiet", "-b", "simple")
     clone.set_params("models.simple_cnn.dropout=0.3")
@@ -140,9 +142,23 @@ def test_settings_of_earlier_runs_train_nothing_again(clone: Repository) -> None
     assert repro(clone) == []
     assert results(clone) == changed
     clone.check("git", "commit", "--quiet", "--all", "--message", "simple_cnn")
+
     clone.check("git", "checkout", "--quiet", "main")
     assert repro(clone) == []
     assert results(clone) == original
+    clone.set_params("notebook_accuracy.simple_cnn=0.5")
+    assert repro(clone) == ["compare"]
+    clone.check("git", "commit", "--quiet", "--all", "--message", "another notebook")
+    # As in docs/remotes-and-teams.md. This combination has not been compared yet.
+    clone.check("git", "checkout", "--quiet", "simple")
+    assert "Merge conflict in dvc.lock" in clone.run("git", "merge", "main").stdout
+    clone.check("git", "checkout", "--theirs", "dvc.lock", "metrics")
+    assert repro(clone) == ["compare"]
+    clone.check("git", "add", "dvc.lock", "metrics")
+    clone.check("git", "commit", "--quiet", "--no-edit")
+    trained = training_results("simple_cnn")
+    assert clone.digests(trained) == {file: changed[file] for file in trained}
+    assert clone.changed_stages() == set()
 
 
 def test_metrics_are_one_row_per_model(clone: Repository) -> None:

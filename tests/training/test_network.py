@@ -88,7 +88,11 @@ INVALID_ARCHITECTURES = {
         f"{SMALL_FILE}: cannot be imported: line 1: SyntaxError",
     ),
     "zero byte": ("\0", entry(), f"{SMALL_FILE}: cannot be imported: "),
-    "UTF-16": ("\xff\xfea\0=\0", entry(), "source code string cannot contain null bytes; correct"),
+    "UTF-16": (
+        "\xff\xfe-N-N",
+        entry(),
+        f"{SMALL_FILE}: cannot be imported: line 1: SyntaxError",
+    ),
     "unknown encoding": (
         "# coding: nope\n",
         entry(),
