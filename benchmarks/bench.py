@@ -34,6 +34,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -42,6 +43,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 NOTEBOOK_MODELS = list(PARAMS["notebook_accuracy"])
+CLASSES = 10
 STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
 PRECISIONS = ["float32", "mixed_bfloat16"]
 SLOW_IMPORTS = ["jax", "keras", "matplotlib", "numpy", "pydantic", "scipy", "tensorflow"]
@@ -78,12 +80,13 @@ def medians(runs: list[Measured]) -> Measured:
 
 
 def workspace(folder: Path, epochs: int, precision: str) -> None:
-    """Fill `folder` with the stages and their parameters, without data."""
+    """Fill `folder` with the stages and their settings, without data."""
     shutil.copytree(ROOT / "stages", folder / "stages")
     (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
     training = {**PARAMS["training"], "precision": precision}
     params = {**PARAMS, "epochs": epochs, "training": training}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    measure(folder, "-m", "stages.settings")
 
 
 def notebook(name: str) -> None:
@@ -92,19 +95,14 @@ def notebook(name: str) -> None:
 
     from stages.common import params, paths
     from stages.dataset.splits import Split
-    from stages.sources import archive
     from stages.training import network
 
-    settings = params.load()
-    archive_path, layout = archive.of_data_set(settings)
-    batches = list(archive.read_batches(archive_path, layout))
-    train = [batch for batch in batches if batch[0] != "test_batch"]
-    x = np.concatenate([images for _, images, _ in train]).astype("float32") / 255
-    y = keras.utils.to_categorical(np.concatenate([labels for _, _, labels in train]), 10)
-    del batches, train
-
-    training = Split(paths.TRAIN)
-    model = network.build(name, settings, training)
+    settings, training = params.load(), Split(paths.TRAIN)
+    splits = [paths.TRAIN, paths.VALIDATION]
+    x = np.concatenate([np.load(split / "x.npy") for split in splits]).astype("float32") / 255
+    labels = np.concatenate([np.load(split / "y.npy") for split in splits])
+    y = keras.utils.to_categorical(labels, CLASSES)
+    model = network.build(name, settings, training, CLASSES)
     model.compile(
         keras.optimizers.Adam(settings.model(name).learning_rate),
         loss="categorical_crossentropy",
@@ -135,7 +133,8 @@ def bench_train(models: list[str], epochs: int, runs: int, precisions: list[str]
                 with tempfile.TemporaryDirectory() as temporary:
                     folder = Path(temporary)
                     workspace(folder, epochs, "float32" if program == "notebook" else program)
-                    (folder / "data").symlink_to(ROOT / "data")
+                    for data in ("train", "validation", "weights"):
+                        (folder / "data" / data).symlink_to(ROOT / "data" / data)
                     command = NOTEBOOK if program == "notebook" else STAGE
                     usage = measure(folder, *command, name)
                 measured.setdefault(program, []).append(usage)
@@ -152,34 +151,25 @@ def bench_train(models: list[str], epochs: int, runs: int, precisions: list[str]
             )
 
 
-def random_batches(
-    images: int, batch: int = 10_000
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Random images and labels, in batches as large as the archive's."""
+def random_batches(images: int, batch_size: int = 10_000) -> Iterator[Any]:
+    """Random images and labels, as batches of the preprocess stage."""
+    from stages.sources.images import Batch
+
     random = np.random.default_rng(0)
-    for start in range(0, images, batch):
-        count = min(batch, images - start)
+    for start in range(0, images, batch_size):
+        count = min(batch_size, images - start)
         pixels = random.integers(0, 256, (count, 32, 32, 3), np.uint8)
-        yield start, pixels, random.integers(0, 10, count)
+        yield Batch(start + np.arange(count), pixels, random.integers(0, CLASSES, count), [])
 
 
 def prepare_random(images: int) -> None:
     """Write data/ with so many random images, a tenth of them for validation."""
     from stages.preprocess import split_ranges, write
-    from stages.sources.image_source import ImageSource
+    from stages.sources.images import Images
 
-    source = ImageSource(
-        path=Path("random images"),
-        classes=[str(number) for number in range(10)],
-        image_shape=(32, 32, 3),
-        train_count=images,
-        test_count=1,
-        dtype=np.dtype(np.float32),
-        batches=random_batches(images + 1),
-        provenance={},
-    )
-    ranges = split_ranges(images, 1, 0.1)
-    Path("data").mkdir()
+    classes = [str(number) for number in range(CLASSES)]
+    source = Images(classes, 32, images, 1, random_batches(images + 1))
+    ranges = split_ranges(source, 0.1)
     write(source, ranges, {split: split for split in ranges})
 
 
@@ -246,7 +236,7 @@ def count_operations(name: str) -> float:
     settings = params.load()
     batch_size = settings.model(name).batch_size
     training = Split(paths.TRAIN)
-    model = network.build(name, settings, training)
+    model = network.build(name, settings, training, CLASSES)
     optimizer.compile_for_training(model, settings.model(name), steps=1)
 
     @tf.function  # type: ignore[untyped-decorator]
@@ -256,7 +246,7 @@ def count_operations(name: str) -> float:
         gradients: list[tf.Tensor] = tape.gradient(loss, model.trainable_weights)
         return gradients
 
-    shapes = (tf.TensorSpec((batch_size, *shape)) for shape in training.row_shapes.values())
+    shapes = (tf.TensorSpec((batch_size, *shape)) for shape in (training.image_shape, (CLASSES,)))
     profiler = tf.compat.v1.profiler
     options = profiler.ProfileOptionBuilder.float_operation()
     graph = step.get_concrete_function(*shapes).graph
@@ -268,7 +258,7 @@ def count_operations(name: str) -> float:
 def bench_operations(models: list[str]) -> None:
     """Print operations and rates of each recorded training run."""
     from stages.common import params, paths
-    from stages.dataset.splits import Split, keep_for_validation
+    from stages.dataset.splits import Split, select
 
     os.chdir(ROOT)
     settings, splits = params.load(), (Split(paths.TRAIN), Split(paths.VALIDATION))
@@ -278,10 +268,10 @@ def bench_operations(models: list[str]) -> None:
     for name in models:
         model_params = settings.model(name)
         per_image = count_operations(name)
-        images, _ = keep_for_validation(*splits, model_params.validation_share, settings.seed)
+        images, _ = select(*splits, model_params.validation_share, settings.seed)
         total = per_image * images.count * model_params.epochs
-        timing = json.loads((paths.TIMINGS / f"{name}.json").read_text())
-        seconds = timing["training_seconds"]
+        recorded = json.loads((paths.PROVENANCE / f"{name}.json").read_text())
+        seconds = sum(recorded["epoch_seconds"])
         rate, matrix_rate = total / seconds, matrix_rates[model_params.precision]
         print(
             f"| {name} | {model_params.precision} | {per_image / 1e9:.3f} | {total / 1e15:.3f} "
@@ -294,6 +284,7 @@ def bench_operations(models: list[str]) -> None:
 def time_steps(name: str, precision: str, kernels: str) -> None:
     """Train one batch for each line of standard input, and print the step's seconds."""
     from stages.common import params, paths
+    from stages.dataset.batch_loader import BatchLoader
     from stages.dataset.splits import Split
     from stages.training import network, optimizer
     from stages.training.fused_kernels import fused_layers
@@ -304,9 +295,9 @@ def time_steps(name: str, precision: str, kernels: str) -> None:
     fused = kernels == "fused"
     update = {"precision": precision, "fused_kernels": fused}
     model_params = settings.models[name] = settings.model(name).model_copy(update=update)
-    model = network.build(name, settings, training)
+    model = network.build(name, settings, training, CLASSES)
     optimizer.compile_for_training(model, model_params, steps=1000)
-    x, y = training.rows(np.arange(model_params.batch_size))
+    x, y = BatchLoader(training, CLASSES, model_params.batch_size)[0]
     with fused_layers(model) if fused else nullcontext():
         for _ in sys.stdin:
             started = time.monotonic()

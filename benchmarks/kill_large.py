@@ -29,7 +29,7 @@ from stages.training import network, optimizer
 from stages.training.checkpoints import Checkpoints
 
 settings = params.load()
-model = network.build(sys.argv[1], settings, Split(paths.TRAIN))
+model = network.build(sys.argv[1], settings, Split(paths.TRAIN), 10)
 optimizer.compile_for_training(model, settings.model(sys.argv[1]), steps=1)
 variables = [*model.variables, *model.optimizer.variables]
 checkpoints = Checkpoints(Path("cost"), "fingerprint", variables)
@@ -63,7 +63,7 @@ def try_model(repository: Repository, model: str) -> bool:
     print(f"\n{model}", flush=True)
     repository.check(*repro)
     expected = repository.digests(results)
-    timing = (repository.path / f"metrics/timings/{model}.json").read_text()
+    timing = (repository.path / f"metrics/provenance/{model}.json").read_text()
     print(f"seconds per epoch: {json.loads(timing)['epoch_seconds']}", flush=True)
 
     repository.check(*repro, "--force")
@@ -96,5 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command_line.no_arguments("benchmarks.kill_large", __doc__)
-    main()
+    command_line.run_stage(main, "benchmarks.kill_large", __doc__)

@@ -1,6 +1,7 @@
 """Compare the models.
 
-Reads data/evaluations/, metrics/curves/, metrics/timings/, data/test/ and data/description.json.
+Reads data/evaluations/, metrics/curves/, metrics/provenance/ (for training times), data/test/,
+data/description.json and params.yaml.
 Writes the comparison's numbers to data/comparison.json, and to metrics/: report.html, the whole
 comparison as a page; report.md, a summary; learning_curves.csv, for DVC's plots; comparison.png,
 accuracy_by_minutes.png, learning_curves.png and confusion_matrices.png.
@@ -12,15 +13,14 @@ from typing import Any
 from stages.common import command_line, params, paths
 from stages.common.atomic import atomic_write, write_csv, write_json
 from stages.common.console import print_inputs, print_outputs
-from stages.common.errors import one_line_errors
 from stages.common.locks import lock_stage
 from stages.dataset import description
 from stages.dataset.splits import Split
-from stages.reporting import charts, model_results, page, summary
+from stages.reporting import charts, model_results, page, summary, tables
 from stages.reporting.model_results import ModelResult
 
 
-def numbers(results: Sequence[ModelResult]) -> dict[str, Any]:
+def numbers(results: Sequence[ModelResult], pairs: tables.Pairs) -> dict[str, Any]:
     """The comparison's numbers."""
     return {
         "models": {
@@ -40,7 +40,7 @@ def numbers(results: Sequence[ModelResult]) -> dict[str, Any]:
         },
         "pairs": [
             {"first": first, "second": second, **pair._asdict()}
-            for (first, second), pair in summary.compare_pairs(results).items()
+            for (first, second), pair in pairs.items()
         ],
     }
 
@@ -54,25 +54,25 @@ def learning_curves(results: Sequence[ModelResult]) -> Iterator[tuple[str, str, 
                 yield result.name, split, epoch, *values
 
 
-@one_line_errors
 def main() -> None:
     settings = params.load()
     lock_stage("compare")
-    print_inputs(paths.EVALUATIONS, paths.CURVES, paths.TIMINGS, paths.TEST, paths.DESCRIPTION)
-    test = Split(paths.TEST)
-    data, labels = description.read_for(test), test.labels()
-    results = [model_results.read(name, data.classes, labels) for name in settings.models]
+    print_inputs(paths.EVALUATIONS, paths.CURVES, paths.PROVENANCE, paths.TEST, paths.DESCRIPTION)
+    test, data = Split(paths.TEST), description.read()
+    labels = test.labels.astype(int)
+    results = [model_results.read(name, labels) for name in settings.models]
+    pairs = summary.compare_pairs(results)
 
     # Everything is computed before anything is written.
-    report = summary.markdown(results, settings, data)
-    html = page.html(results, settings, data, test)
+    report = summary.markdown(results, pairs, settings, data)
+    html = page.html(results, pairs, settings, data, test)
     texts = {paths.REPORT_HTML: html, paths.REPORT_MD: report}
-    comparison, curves = numbers(results), [*learning_curves(results)]
+    comparison, curves = numbers(results, pairs), [*learning_curves(results)]
     figures = {
         paths.COMPARISON_PNG: charts.accuracies(results, settings.notebook),
-        paths.TRAINING_TIME_PNG: charts.accuracy_by_training_time(results),
+        paths.ACCURACY_BY_MINUTES_PNG: charts.accuracy_by_minutes(results),
         paths.LEARNING_CURVES_PNG: charts.learning_curves(results, rows=1, columns=2),
-        paths.CONFUSION_PNG: charts.confusion_matrices(results),
+        paths.CONFUSION_MATRICES_PNG: charts.confusion_matrices(results),
     }
     for path, text in texts.items():
         with atomic_write(path) as partial:
@@ -86,5 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command_line.no_arguments("stages.compare", __doc__)
-    main()
+    command_line.run_stage(main, "stages.compare", __doc__)

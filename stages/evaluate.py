@@ -14,10 +14,10 @@ from importlib.metadata import version
 
 import numpy as np
 
-from stages.common import command_line, params, paths
+from stages.common import command_line, paths
 from stages.common.atomic import atomic_write, write_csv, write_json
 from stages.common.console import print_inputs, print_outputs
-from stages.common.errors import StageError, one_line_errors
+from stages.common.errors import StageError
 from stages.common.hashing import sha256
 from stages.common.locks import lock_stage
 from stages.common.quiet_keras import keras
@@ -27,46 +27,42 @@ from stages.dataset.splits import Split
 from stages.reporting import statistics
 from stages.training import model_file
 
-BATCH_SIZE = 250  # affects only speed and the last bit of the loss
+BATCH_SIZE = 250  # affects only speed and the last digits
 
 
-def evaluate(model: keras.Model, split: Split) -> tuple[np.ndarray, dict[str, float]]:
-    """Probabilities (N, K) float32 and metrics of a compiled model on a split."""
-    batches = BatchLoader(split, BATCH_SIZE).as_dataset()
-    loss, accuracy = model.evaluate(batches, verbose=0)
-    probabilities: np.ndarray = model.predict(batches, verbose=0)
-    return probabilities, {"accuracy": float(accuracy), "loss": float(loss)}
+def compute_metrics(
+    probabilities: np.ndarray, labels: np.ndarray, matrix: np.ndarray
+) -> dict[str, float]:
+    """Accuracy and loss, given (N, K), (N,) and the confusion matrix (K, K).
 
-
-def balanced_accuracy(matrix: np.ndarray) -> dict[str, float]:
-    """The metric to add to the accuracy; none if classes are about equal, because so are the two.
-
-    `matrix` is the confusion matrix, (K, K).
+    The loss is the categorical cross-entropy; a probability of 0 counts as the smallest normal
+    number, to keep it finite. Balanced accuracy is added if classes are of unequal size.
     """
-    if not statistics.unequal(matrix.sum(axis=1)):
-        return {}
-    return {"balanced_accuracy": statistics.balanced_accuracy(matrix)}
+    of_true_class = probabilities[np.arange(len(labels)), labels].astype(float)
+    metrics = {
+        "accuracy": float(matrix.trace() / matrix.sum()),
+        "loss": float(-np.log(of_true_class.clip(np.finfo(np.float32).tiny, 1)).mean()),
+    }
+    if statistics.unequal(matrix.sum(axis=1)):
+        metrics["balanced_accuracy"] = statistics.balanced_accuracy(matrix)
+    return metrics
 
 
-@one_line_errors
 def main(name: str) -> None:
-    params.load().model(name)
     lock_stage(f"evaluate@{name}")
     path = paths.MODELS / f"{name}.keras"
     print_inputs(path, paths.TEST, paths.DESCRIPTION)
-    model, split = model_file.load(path), Split(paths.TEST)
-    model_file.check_shapes(model, path, split.image_shape, split.classes)
-    classes = description.read_for(split).classes
-    model.compile(loss="categorical_crossentropy", metrics=["accuracy"])
-    probabilities, metrics = evaluate(model, split)
-    if not (np.isfinite(metrics["loss"]) and np.isfinite(probabilities).all()):
+    model, split, classes = model_file.load(path), Split(paths.TEST), description.read().classes
+    batches = BatchLoader(split, len(classes), BATCH_SIZE).as_dataset()
+    probabilities: np.ndarray = model.predict(batches, verbose=0)
+    if not np.isfinite(probabilities).all():
         raise StageError(
-            f"{path}: test loss ({metrics['loss']:.4g}) or predictions are not finite numbers: "
-            f"training diverged; lower models.{name}.learning_rate in {paths.PARAMS}, then run "
-            "`dvc repro`"
+            f"{path}: predictions are not finite numbers: training diverged; lower "
+            f"models.{name}.learning_rate in {paths.PARAMS}, then run `dvc repro`"
         )
-    labels, predicted = split.labels(), probabilities.argmax(axis=1)
+    labels, predicted = split.labels.astype(int), probabilities.argmax(axis=1)
     matrix = statistics.confusion_matrix(labels, predicted, len(classes))
+    metrics = compute_metrics(probabilities, labels, matrix)
     print(f"{name}: test accuracy {metrics['accuracy']:.2%}, test loss {metrics['loss']:.4f}")
 
     details = {
@@ -74,7 +70,7 @@ def main(name: str) -> None:
         "image_size": split.image_shape[:2],
         "parameters": int(model.count_params()),
         "sha256": sha256(path),
-        "software": {x: version(x) for x in ("keras", keras.backend.backend(), "numpy")},
+        "software": {name: version(name) for name in ("keras", keras.backend.backend(), "numpy")},
     }
     metrics_path = paths.METRICS / f"{name}.json"
     with atomic_write(paths.EVALUATIONS / name) as folder:
@@ -91,9 +87,9 @@ def main(name: str) -> None:
             ["class", "accuracy"],
             zip(classes, statistics.class_accuracies(matrix), strict=True),
         )
-        write_json(metrics_path, metrics | balanced_accuracy(matrix))
+        write_json(metrics_path, metrics)
     print_outputs(metrics_path, paths.EVALUATIONS / name)
 
 
 if __name__ == "__main__":
-    main(command_line.model_name("stages.evaluate", __doc__))
+    command_line.run_stage(main, "stages.evaluate", __doc__, of_model=True)

@@ -1,116 +1,98 @@
-"""Convert the images of an archive, or of a user's folder, to memory-mappable arrays.
+"""Convert the images of the data set to memory-mappable arrays.
 
-Reads data/archives/, or the folder that `folder.path` names. Writes data/{train,validation,test}/,
-each with `x.npy`, images (N, H, W, 3), and `y.npy`, one-hot labels (N, K), as in
-stages/dataset/splits.py; data/description.json with the classes and the number of their images; and
-metrics/provenance/data.json with the images' origin and the checksums of all arrays. DVC does not
-track that file as an output, because equal arrays may come from different archives.
+Reads data/settings/preprocess.json, data/source.json, and the download or the folder that it names.
+Writes data/{train,validation,test}/, each with `x.npy`, images (N, H, W, 3) uint8, and `y.npy`,
+labels (N,) uint16; and data/description.json with the classes and the number of their images.
 """
 
 import hashlib
+import json
 import math
-from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
-from stages.common import command_line, params, paths
+from stages.common import command_line, params, paths, stage_settings
 from stages.common.atomic import atomic_write, write_json
 from stages.common.console import first_few, print_inputs, print_outputs
-from stages.common.errors import StageError, one_line_errors
-from stages.common.hashing import sha256
+from stages.common.errors import StageError, reading
 from stages.common.locks import lock_stage
-from stages.dataset import splits
 from stages.dataset.description import Description
-from stages.sources import archive, folder
-from stages.sources.image_source import ImageSource
-
-PIECE = 1000  # images that are converted at once
+from stages.dataset.splits import SplitWriter
+from stages.sources import cifar, download, folder, generated
+from stages.sources.images import Images
 
 Ranges = dict[Path, tuple[int, int]]  # first row and last row + 1 of each split
 
 
-def open_source(settings: params.Params) -> ImageSource:
-    """The images of the data set."""
-    if settings.dataset == "folder":
-        return folder.image_source(settings.folder)
-    return archive.image_source(*archive.of_data_set(settings))
+def open_images(settings: params.Params) -> Images:
+    """The images that the fetch stage found."""
+    with reading(paths.SOURCE):
+        source = json.loads(paths.SOURCE.read_text(encoding="utf-8"))
+    if source["dataset"] != settings.dataset:
+        raise StageError(f"{paths.SOURCE}: of another data set; run `dvc repro`")
+    match settings.dataset:
+        case "sample":
+            return generated.generate(settings.sample.images_per_file, settings.sample.seed)
+        case "folder":
+            print_inputs(source["path"])
+            return folder.read(source, settings.folder)
+        case data_set:
+            (file,) = (x for x in cifar.SOURCES[data_set] if x.known_hash == source["hash"])
+            _, path = download.first_available(cifar.TITLES[data_set], [file])
+            print_inputs(path)
+            return cifar.read(file, path)
 
 
-def split_ranges(train_count: int, test_count: int, validation_split: float) -> Ranges:
+def split_ranges(images: Images, validation_split: float) -> Ranges:
     """Each split's rows of the images, test images last.
 
     Validation gets the last part of the training images, rounded as in `Model.fit`.
     """
-    train = math.floor(train_count * (1 - validation_split))
-    if not 0 < train < train_count:
+    train = math.floor(images.train_count * (1 - validation_split))
+    if not 0 < train < images.train_count:
         raise StageError(
-            f"params.yaml: validation_split: {validation_split}: leaves training or validation "
-            f"empty; of {train_count} images each needs at least one"
+            f"params.yaml: validation_split: {validation_split}: of {images.train_count} images "
+            "leaves none for training or for validation; change it"
         )
     return {
         paths.TRAIN: (0, train),
-        paths.VALIDATION: (train, train_count),
-        paths.TEST: (train_count, train_count + test_count),
+        paths.VALIDATION: (train, images.train_count),
+        paths.TEST: (images.train_count, images.train_count + images.test_count),
     }
 
 
-class Contents:
-    """Label and checksum of every image of a source, 10 bytes per image."""
-
-    def __init__(self, source: ImageSource) -> None:
-        count = source.train_count + source.test_count
-        self.labels = np.zeros(count, np.uint16)
-        self.checksums = np.zeros(count, np.uint64)
-
-    def add(self, first: int, images: np.ndarray, labels: np.ndarray) -> None:
-        """Add a batch as an `ImageSource` yields it."""
-        rows = slice(first, first + len(images))
-        self.labels[rows] = labels
-        self.checksums[rows] = [
-            int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest())
-            for image in images
-        ]
-
-    def describe(self, source: ImageSource, ranges: Ranges) -> Description:
-        """The description of a source that was read completely."""
-        rows = {
-            split: np.setdiff1d(np.arange(first, last), list(source.skipped))
-            for split, (first, last) in ranges.items()
-        }
-        others = np.concatenate([rows[paths.TRAIN], rows[paths.VALIDATION]])
-        duplicates = np.isin(self.checksums[rows[paths.TEST]], self.checksums[others])
-        return Description(
-            classes=source.classes,
-            images={
-                split.name: np.bincount(self.labels[kept], minlength=len(source.classes)).tolist()
-                for split, kept in rows.items()
-            },
-            duplicates=int(duplicates.sum()),
-            skipped=[source.skipped[row] for row in sorted(source.skipped)],
-        )
+def image_checksums(images: np.ndarray) -> np.ndarray:
+    """A checksum of each of the images (n, H, W, 3): (n,) uint64."""
+    digests = [hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images]
+    return np.frombuffer(b"".join(digests), np.uint64)
 
 
-def write(source: ImageSource, ranges: Ranges, folders: dict[Path, Path]) -> Description:
-    """Write each split to its folder; only one batch at a time is in memory."""
-    contents = Contents(source)
-    for split, (first, last) in ranges.items():
-        splits.create(
-            folders[split], last - first, source.image_shape, len(source.classes), source.dtype
-        )
-    for start, images, labels in source.batches:
-        contents.add(start, images, labels)
+def write(images: Images, ranges: Ranges, folders: dict[Path, Path]) -> Description:
+    """Write each split to its folder, batch by batch."""
+    writers = {split: SplitWriter(folders[split], images.size) for split in ranges}
+    rows, checksums, skipped = [], [], []
+    for batch in images.batches:
+        rows.append(batch.rows)
+        checksums.append(image_checksums(batch.images))
+        skipped += batch.skipped
         for split, (first, last) in ranges.items():
-            low, high = max(first, start), min(last, start + len(images))
-            for row in range(low, high, PIECE):
-                piece = slice(row - start, min(row + PIECE, high) - start)
-                splits.write_rows(folders[split], row - first, images[piece], labels[piece])
-    for split, (first, last) in ranges.items():
-        removed = [row - first for row in source.skipped if first <= row < last]
-        if removed:
-            splits.remove_rows(folders[split], np.array(removed))
-    return contents.describe(source, ranges)
+            selected = (first <= batch.rows) & (batch.rows < last)
+            writers[split].append(batch.images[selected], batch.labels[selected])
+    for writer in writers.values():
+        writer.close()
+    is_test = np.concatenate(rows) >= images.train_count
+    every_checksum = np.concatenate(checksums)
+    return Description(
+        classes=images.classes,
+        images={
+            split.name: np.bincount(writer.labels, minlength=len(images.classes)).tolist()
+            for split, writer in writers.items()
+        },
+        duplicates=int(np.isin(every_checksum[is_test], every_checksum[~is_test]).sum()),
+        skipped=skipped,
+    )
 
 
 def check_remaining(description: Description, ranges: Ranges) -> None:
@@ -123,53 +105,34 @@ def check_remaining(description: Description, ranges: Ranges) -> None:
         missing = [name for name, count in counts if count == 0]
         if missing and (split != paths.VALIDATION or len(missing) == len(description.classes)):
             raise StageError(
-                f"{split}: has no readable image of {first_few(missing)}; add some, or reduce "
+                f"{split}: has no readable image of {first_few(missing)}; add some, or change "
                 "validation_split"
             )
 
 
-def print_description(description: Description) -> None:
+def print_description(description: Description, size: int) -> None:
     """Print what a reader of the results should know about the images."""
-    if description.skipped:
-        print(
-            f"NOTICE: unreadable images left out: {len(description.skipped):,}: "
-            f"{first_few(description.skipped)}"
-        )
-    if description.duplicates:
-        print(
-            "NOTICE: test images that are training or validation images as well: "
-            f"{description.duplicates:,}; accuracies include what models remember of them"
-        )
+    for split, counts in description.images.items():
+        print(f"{split}: {sum(counts):,} images of {size} x {size} pixels")
+    if notice := description.skipped_notice:
+        print(f"NOTICE: {notice}: {first_few(description.skipped)}")
+    if notice := description.duplicates_notice:
+        print(f"NOTICE: {notice}")
 
 
-def provenance(source: ImageSource, folders: Iterable[Path]) -> dict[str, object]:
-    """The images' origin, and the SHA-256 of every array."""
-    files = [folder / name for folder in folders for name in splits.ARRAYS]
-    return {**source.provenance, "arrays_sha256": {str(file): sha256(file) for file in files}}
-
-
-@one_line_errors
 def main() -> None:
-    settings = params.load()
+    settings = stage_settings.load("preprocess")
     lock_stage("preprocess")
-    source = open_source(settings)
-    print_inputs(source.path)
-    ranges = split_ranges(source.train_count, source.test_count, settings.validation_split)
+    images = open_images(settings)
+    ranges = split_ranges(images, settings.validation_split)
     with ExitStack() as stack:
         folders = {split: stack.enter_context(atomic_write(split)) for split in ranges}
-        description = write(source, ranges, folders)
+        description = write(images, ranges, folders)
         check_remaining(description, ranges)
         write_json(paths.DESCRIPTION, description.model_dump())
-    for split, counts in zip(ranges, description.images.values(), strict=True):
-        print(
-            f"{split}: x {(sum(counts), *source.image_shape)} {source.dtype}, "
-            f"y {(sum(counts), len(source.classes))} {source.dtype}"
-        )
-    print_description(description)
-    write_json(paths.DATA_PROVENANCE, provenance(source, ranges))
+    print_description(description, images.size)
     print_outputs(*ranges, paths.DESCRIPTION)
 
 
 if __name__ == "__main__":
-    command_line.no_arguments("stages.preprocess", __doc__)
-    main()
+    command_line.run_stage(main, "stages.preprocess", __doc__)

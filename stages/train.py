@@ -1,8 +1,10 @@
 """Train one model: `python -m stages.train MODEL`.
 
-Reads data/train/, data/validation/ and, for a pretrained model, data/weights/imagenet/. Writes
-models/MODEL.keras and, after every epoch, metrics/curves/MODEL/. Until training is complete,
-models/checkpoints/MODEL/ has a checkpoint of the last completed epoch, from which it resumes.
+Reads data/settings/train/MODEL.json, data/train/, data/validation/ and, for a pretrained model,
+data/weights/imagenet/. Writes models/MODEL.keras and, after every epoch, metrics/curves/MODEL/.
+Until training is complete, models/checkpoints/MODEL/ has a checkpoint of the last completed epoch,
+from which it resumes. metrics/provenance/MODEL.json says where the model comes from; it is not an
+output of the stage, as it differs between equal runs.
 """
 
 import gc
@@ -10,13 +12,12 @@ import os
 import sys
 from contextlib import nullcontext
 
-from stages.common import command_line, params, paths
+from stages.common import command_line, params, paths, stage_settings
 from stages.common.console import print_inputs, print_outputs
-from stages.common.errors import one_line_errors
 from stages.common.locks import lock_stage
 from stages.common.quiet_keras import keras
+from stages.dataset import splits
 from stages.dataset.batch_loader import BatchLoader
-from stages.dataset.splits import Split, check_same_rows, keep_for_validation
 from stages.training import (
     callbacks,
     distributed,
@@ -36,19 +37,18 @@ from stages.training.memory_allocator import keep_freed_memory
 def train(name: str, settings: params.Params, process: int, processes: int) -> None:
     """Train a model in this process, one of `processes`; process 0 writes the results."""
     model_params = settings.model(name)
-    train_split, validation_split = Split(paths.TRAIN), Split(paths.VALIDATION)
-    check_same_rows([train_split, validation_split])
-    selections = keep_for_validation(
-        train_split, validation_split, model_params.validation_share, settings.seed
-    )
+    prepared = splits.Split(paths.TRAIN), splits.Split(paths.VALIDATION)
+    classes = int(prepared[0].labels.max()) + 1  # all have training images
+    selections = splits.select(*prepared, model_params.validation_share, settings.seed)
     for images in selections:
         distributed.check_divisible(images.count, model_params.batch_size)
     training, validation = (
-        BatchLoader(images, model_params.batch_size, process, processes) for images in selections
+        BatchLoader(images, classes, model_params.batch_size, process, processes)
+        for images in selections
     )
     training.augment(model_params.flip, model_params.translate)
 
-    model = network.build(name, settings, train_split)
+    model = network.build(name, settings, prepared[0], classes)
     frozen_batch_normalization = callbacks.FrozenBatchNormalization(
         model, model_params.frozen_batch_norm_epochs, model_params.epochs
     )
@@ -62,7 +62,9 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     )
     completed = checkpoints.restore(process, processes)
     epoch_callbacks = [
-        callbacks.Shuffle(training, settings.seed),
+        keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, _: training.shuffle(settings.seed, epoch)
+        ),
         frozen_batch_normalization,
         callbacks.StopIfDiverged(name, model_params.learning_rate),
     ]
@@ -95,15 +97,13 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     checkpoints.variables = ()
     gc.collect()  # frees the optimizer's variables: saving needs memory as well
     model_file.save(model, paths.MODELS / f"{name}.keras")
-    provenance.record(name, settings, checkpoints.history)
+    provenance.record(name, checkpoints.history)
     print_outputs(paths.MODELS / f"{name}.keras")
     checkpoints.clear()
 
 
-@one_line_errors
 def main(name: str) -> None:
-    settings = params.load()
-    settings.model(name)
+    settings = stage_settings.load(f"train/{name}")
     network.check_arguments(settings)  # of all models, so that a typo shows before the first trains
     if distributed.is_main_process():
         lock_stage(f"train@{name}")
@@ -114,6 +114,6 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(command_line.model_name("stages.train", __doc__))
+    command_line.run_stage(main, "stages.train", __doc__, of_model=True)
     # Exits without TensorFlow's slow shutdown, in which a signal would fail a completed run.
     os._exit(0)

@@ -37,24 +37,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
         partial.replace(path)
     except BaseException as error:
         remove(partial)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a failed write does not know the file's name
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = str(path)  # write errors carry no file name
         raise
-
-
-@contextmanager
-def scratch_folder(path: Path) -> Iterator[Path]:
-    """Give an empty temporary folder next to `path`, removed at the end.
-
-    Its name is always the same, so that the next run removes what a killed process left behind.
-    """
-    folder = path.with_name(f".partial-{path.name}.scratch")
-    remove(folder)
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        remove(folder)
 
 
 def write_json(path: Path, content: object) -> None:

@@ -1,6 +1,8 @@
-"""Command lines: every command has a usage text, and refuses what it does not know in one line."""
+"""Command lines: every command has a usage text, and whatever ends it is one line."""
 
 import argparse
+import errno
+from collections.abc import Callable
 from typing import NoReturn
 
 from stages.common.errors import StageError
@@ -23,14 +25,23 @@ def parser(module: str, description: str | None) -> argparse.ArgumentParser:
     )
 
 
-def no_arguments(module: str, description: str | None) -> None:
-    """Parse the command line of a command without arguments."""
-    parser(module, description).parse_args()
+def run(main: Callable[..., None], command: argparse.ArgumentParser) -> None:
+    """Call `main` with the arguments of the command line; a failing disk raises `StageError`."""
+    try:
+        main(**vars(command.parse_args()))
+    except OSError as error:
+        location = f"{error.filename}: " if error.filename else ""
+        remedy = "free some space" if error.errno == errno.ENOSPC else "correct this"
+        raise StageError(
+            f"{location}{error.strerror or error}; {remedy} and run it again"
+        ) from None
 
 
-def model_name(module: str, description: str | None) -> str:
-    """Parse the command line of a command for one model; returns the model's name."""
-    model_parser = parser(module, description)
-    model_parser.add_argument("model", metavar="MODEL", help="a key of `models` in params.yaml")
-    name: str = model_parser.parse_args().model
-    return name
+def run_stage(
+    main: Callable[..., None], module: str, description: str | None, *, of_model: bool = False
+) -> None:
+    """Run a stage's `main`, which has no argument, or the name of a model."""
+    command = parser(module, description)
+    if of_model:
+        command.add_argument("name", metavar="MODEL", help="a key of `models` in params.yaml")
+    run(main, command)

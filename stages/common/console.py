@@ -3,15 +3,14 @@
 import time
 from collections.abc import Sequence
 
-from stages import STARTED
-
+STARTED = time.monotonic()  # every stage imports this before what takes seconds
 SHOWN = 3  # of many names
 
 
 def printable(text: str) -> str:
     """Replace control characters, which a terminal would obey, and broken UTF-8 with `?`.
 
-    File names, including those inside an archive, may contain both.
+    File names may contain both.
     """
     return "".join(c if c.isprintable() else "?" for c in text)
 

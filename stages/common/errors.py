@@ -1,15 +1,10 @@
 """Errors that a user can cause: one line on standard error, exit status 1."""
 
-import errno
-import functools
-import os
-import sys
-from collections.abc import Callable
-from typing import ParamSpec
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from stages.common.console import printable
-
-Arguments = ParamSpec("Arguments")
 
 
 class StageError(SystemExit):
@@ -22,33 +17,15 @@ class StageError(SystemExit):
         super().__init__("error: " + printable(" ".join(str(message).split())))
 
 
-def discard_unwritable_output() -> bool:
-    """Whether standard output cannot be written: its disk is full, or its reader has ended.
-
-    What was printed is then discarded, because Python would complain about it at exit.
-    """
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong while `path`, a stage's output, is read into a `StageError`."""
     try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
-
-
-def one_line_errors(main: Callable[Arguments, None]) -> Callable[Arguments, None]:
-    """Decorate a stage's `main`: a failing disk ends in one line, without a traceback."""
-
-    @functools.wraps(main)
-    def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
-        try:
-            main(*args, **kwargs)
-            sys.stdout.flush()
-        except OSError as error:
-            remedy = "free some space" if error.errno == errno.ENOSPC else "fix that"
-            location = "standard output" if discard_unwritable_output() else error.filename
-            raise StageError(
-                f"{location}: " * bool(location)
-                + f"{error.strerror or error}; {remedy} and run it again"
-            ) from None
-
-    return guarded
+        yield
+    except FileNotFoundError:
+        raise StageError(f"{path}: missing; run `dvc repro`") from None
+    except Exception as error:  # NumPy, HDF5, zip, JSON and pydantic raise many types
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StageError(
+            f"{path}: damaged: {reason:.200}; run `dvc repro`, which restores it"
+        ) from None

@@ -14,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
 
 from stages.common.errors import StageError
 
@@ -25,18 +24,11 @@ START_UP_MESSAGES = re.compile(
 )
 
 
-def memory_file() -> IO[bytes]:
-    """A temporary file in memory, because every disk may be full; on disk except on Linux."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("stderr"), "r+b")
-    return tempfile.TemporaryFile()
-
-
 @contextmanager
 def without_start_up_messages() -> Iterator[None]:
     """Capture standard error; at the end, write everything but the start-up messages."""
     stderr = os.dup(2)
-    with memory_file() as captured:
+    with tempfile.TemporaryFile() as captured:
         os.dup2(captured.fileno(), 2)
         try:
             yield
@@ -61,20 +53,16 @@ def not_installed(*packages: str) -> Iterator[None]:
             del sys.modules[package]
 
 
-uses_tensorflow = os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow"
-unused = ["matplotlib", "jax"] if uses_tensorflow else ["matplotlib"]
+backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+if backend not in ("tensorflow", "jax", "numpy"):
+    raise StageError(f"KERAS_BACKEND={backend!r}: set it to tensorflow or jax")
+unused = ["matplotlib", "jax"] if backend == "tensorflow" else ["matplotlib"]
 with without_start_up_messages(), not_installed(*unused):
-    try:
-        import keras
+    import keras
 
-        if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
+    if backend == "tensorflow":
+        import tensorflow as tf
 
-            tf.config.list_physical_devices()  # searches for GPUs now, and reports missing drivers
-    except OSError as error:  # its import looks for a folder for temporary files
-        raise StageError(
-            f"TensorFlow cannot be imported: {error.strerror or error}; free some space there, or "
-            "set TMPDIR to another folder"
-        ) from None
+        tf.config.list_physical_devices()  # searches for GPUs now, and reports missing drivers
 
 __all__ = ["keras"]

@@ -1,6 +1,6 @@
 """Augmentation of training images.
 
-Own code on purpose: Keras' preprocessing layers cannot mirror an image in every other epoch, shift
+Not Keras' preprocessing layers: these cannot mirror an image in every other epoch, shift
 it by whole pixels with its reflection at the edges, or repeat an epoch from seed and epoch number
 alone, which byte-identical resume needs.
 """

@@ -6,20 +6,26 @@ import numpy as np
 
 from stages.common.quiet_keras import keras
 from stages.dataset.augmentation import flip_and_shift
-from stages.dataset.splits import Selection, Split
+from stages.dataset.splits import Selection, Split, scale
 
 
 class BatchLoader(keras.utils.PyDataset):
-    """Batches of x (batch, H, W, 3) and y (batch, K), float32, in row order until shuffled.
+    """Batches of x (batch, H, W, 3) in [0, 1] and one-hot y (batch, K), both float32.
 
-    With several processes, number `process` of `processes` reads its equal share of each batch.
+    They are in row order until shuffled. With several processes, number `process` of `processes`
+    reads its equal share of each batch.
     """
 
     def __init__(
-        self, split: Split | Selection, batch_size: int, process: int = 0, processes: int = 1
+        self,
+        split: Split | Selection,
+        classes: int,
+        batch_size: int,
+        process: int = 0,
+        processes: int = 1,
     ) -> None:
         super().__init__()
-        self.split, self.batch_size = split, batch_size
+        self.split, self.classes, self.batch_size = split, classes, batch_size
         self.process, self.processes = process, processes
         self.order = np.arange(split.count)
         self.augment("none", 0)
@@ -51,10 +57,10 @@ class BatchLoader(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         batch = self.order[index * self.batch_size :][: self.batch_size]
         indices = np.array_split(batch, self.processes)[self.process]
-        x, y = self.split.rows(indices)
+        images = self.split.images(indices)
         if self.flip != "none" or self.translate:
-            x = flip_and_shift(x, self.flips[indices], self.shifts[indices])
-        return x, y
+            images = flip_and_shift(images, self.flips[indices], self.shifts[indices])
+        return scale(images), np.eye(self.classes, dtype=np.float32)[self.split.labels[indices]]
 
     def as_dataset(self) -> Any:
         """A `tf.data.Dataset` of these batches on TensorFlow, `self` on other backends.
@@ -66,7 +72,8 @@ class BatchLoader(keras.utils.PyDataset):
             return self
         import tensorflow as tf
 
-        x, y = (tf.TensorSpec((None, *shape)) for shape in self.split.row_shapes.values())
+        shapes = self.split.image_shape, (self.classes,)
+        x, y = (tf.TensorSpec((None, *shape)) for shape in shapes)
         options = tf.data.Options()
         options.autotune.enabled = False
         batches = tf.data.Dataset.from_generator(

@@ -3,24 +3,23 @@
 import io
 import math
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
+from matplotlib.ticker import LogLocator, NullLocator
 
 from stages.common.atomic import atomic_write
 from stages.common.console import printable
-from stages.reporting.default_matplotlib import (
-    Axes,
-    Figure,
-    LogLocator,
-    NullLocator,
-    PowerNorm,
-    cycler,
-    plt,
-)
 from stages.reporting.model_results import ModelResult
 from stages.reporting.statistics import BINS
 
@@ -44,6 +43,9 @@ MAX_LABEL = 16  # characters of a class name in a chart
 NAMED_CLASSES = 10  # at most, on each axis of a confusion matrix of many classes
 WIDTH = 6.0  # inches of a chart that stands alone; on a phone, its text would be too small in more
 
+matplotlib.rcdefaults()  # the user's settings would change the charts
+# Its font lacks Chinese, for example: PNG files have boxes there. Browsers have other fonts.
+warnings.filterwarnings("ignore", "Glyph .* missing from font")
 plt.rcParams.update(
     {
         **dict.fromkeys(
@@ -56,7 +58,7 @@ plt.rcParams.update(
         "figure.constrained_layout.use": True,
         "svg.fonttype": "none",  # text stays text, for search and screen readers
         "svg.hashsalt": "",  # else the IDs of its elements would be random
-        "text.parse_math": False,  # names are no formulas
+        "text.parse_math": False,  # names are not formulas
     }
 )
 
@@ -152,7 +154,7 @@ def learning_curves(results: Sequence[ModelResult], rows: int, columns: int) -> 
     return figure
 
 
-def accuracy_by_training_time(results: Sequence[ModelResult]) -> Figure:
+def accuracy_by_minutes(results: Sequence[ModelResult]) -> Figure:
     """Validation accuracy by minutes of training, of models with a recorded training time."""
     figure, axes = plt.subplots(figsize=(WIDTH, 4.5))
     labels = []

@@ -1,55 +1,31 @@
 """The results of one trained model, read from what training and evaluation wrote."""
 
-import csv
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-from pydantic import (
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import BaseModel, NonNegativeInt, PositiveInt
 
 from stages.common import paths
-from stages.common.errors import StageError
-from stages.common.params import Strict, describe
-from stages.dataset.splits import map_array
+from stages.common.errors import reading
 from stages.reporting import statistics
 
 CURVES = ["train_accuracy", "train_loss", "val_accuracy", "val_loss"]
-FEW_CLASSES = 20  # for which each class has its name in charts, and numbers of its own
-CURVE = TypeAdapter(Annotated[dict[str, FiniteFloat], Field(min_length=1)])
+FEW_CLASSES = 20  # up to this many, charts name and number each class
 
 
-class Evaluation(Strict):
-    """`evaluation.json`, written by the evaluate stage."""
+class Evaluation(BaseModel):
+    """What is used of `evaluation.json`, written by the evaluate stage."""
 
     classes: list[str]
     image_size: tuple[PositiveInt, PositiveInt]  # height and width
-    accuracy: float = Field(ge=0, le=1)
-    loss: float = Field(ge=0)
+    accuracy: float
+    loss: float
     parameters: NonNegativeInt
     sha256: str  # of the model's file
     software: dict[str, str]  # versions by package
-
-
-class Timing(Strict):
-    """What is used of a timing, written by the train stage."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    model_sha256: str
-    epoch_seconds: list[NonNegativeFloat]
 
 
 @dataclass(frozen=True)
@@ -158,93 +134,49 @@ class ModelResult:
         return wrong[order][:count]
 
 
-@contextmanager
-def refuse_damage(path: Path, stage: str) -> Iterator[None]:
-    """Turn an error while reading `path`, which `stage` wrote, into a `StageError`."""
-    try:
-        yield
-    except (OSError, ValueError, csv.Error) as error:
-        problem = str(error)
-        if isinstance(error, ValidationError):
-            problem = "; ".join(describe(error.errors())[:3])
-        elif isinstance(error, OSError):
-            problem = str(error.strerror)
-        raise StageError(
-            f"{path}: {problem}; run `dvc repro --force --single-item {stage}`, then `dvc repro`"
-        ) from None
+def read_curve(name: str, column: str) -> list[float]:
+    """One learning curve of a model, as written by DVCLive."""
+    path = paths.CURVES / name / f"plots/metrics/{column}.tsv"
+    with reading(path):
+        _, values = np.loadtxt(path, skiprows=1, ndmin=2, unpack=True)
+        return [float(value) for value in values]
 
 
-def read_probabilities(path: Path, images: int, classes: int) -> np.ndarray:
-    """The predictions for N images, (N, K) float32; raises `ValueError` if they are none."""
-    probabilities = np.array(map_array(path, (classes,)))
-    if len(probabilities) != images:
-        raise ValueError(f"has predictions for {len(probabilities)} images, not {images}")
-    sums = probabilities.sum(axis=1)
-    if not (probabilities >= 0).all() or not np.allclose(sums, 1, rtol=0, atol=1e-3):
-        raise ValueError("has rows that are not probabilities, which add up to 1")
-    return probabilities
-
-
-def read_curve(path: Path) -> list[float]:
-    """One learning curve, as written by DVCLive; raises `ValueError` if it is none."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = enumerate(csv.DictReader(file, delimiter="\t"), start=1)
-        values = {f"epoch {epoch}": row.get(path.stem) for epoch, row in rows}
-    return list(CURVE.validate_python(values).values())
-
-
-def read_curves(name: str) -> dict[str, list[float]]:
-    """The learning curves of one model, by their names in CURVES."""
-    curves: dict[str, list[float]] = {}
-    for column in CURVES:
-        path = paths.CURVES / name / f"plots/metrics/{column}.tsv"
-        with refuse_damage(path, f"train@{name}"):
-            curves[column] = read_curve(path)
-            epochs = {curve: len(values) for curve, values in curves.items()}
-            if len(set(epochs.values())) > 1:
-                raise ValueError(f"the curves have different numbers of epochs: {epochs}")
-    return curves
-
-
-def read_minutes(name: str, model_sha256: str, epochs: int) -> list[float]:
+def read_minutes(name: str, model_sha256: str) -> list[float]:
     """The training time in minutes at the end of each epoch.
 
-    Empty if no timing is recorded for the model file of that checksum, for example because DVC
+    Empty if no time is recorded for the model file of that checksum, for example because DVC
     restored the file after another training run.
     """
-    try:
-        timing = Timing.model_validate_json((paths.TIMINGS / f"{name}.json").read_bytes())
-    except (OSError, ValidationError):
-        return []
-    if timing.model_sha256 != model_sha256 or len(timing.epoch_seconds) != epochs:
-        return []
-    return list(np.cumsum(timing.epoch_seconds) / 60)
+    # DVC does not restore this file if it is missing or damaged, as it is not an output.
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        record = json.loads((paths.PROVENANCE / f"{name}.json").read_bytes())
+        if record["model_sha256"] == model_sha256:
+            return list(np.cumsum(record["epoch_seconds"]) / 60)
+    return []
 
 
 def read_evaluation(name: str) -> Evaluation:
     """The evaluation of one model; raises `StageError` if it is missing or damaged."""
     path = paths.EVALUATIONS / name / "evaluation.json"
-    with refuse_damage(path, f"evaluate@{name}"):
+    with reading(path):
         return Evaluation.model_validate_json(path.read_bytes())
 
 
-def read(name: str, classes: list[str], labels: np.ndarray) -> ModelResult:
-    """The results of one model on test images of these classes with these labels, (N,).
+def read(name: str, labels: np.ndarray) -> ModelResult:
+    """The results of one model on test images with these labels, (N,) integers.
 
-    Raises `StageError` if they are missing, damaged or of other images.
+    Raises `StageError` if they are missing or damaged.
     """
     evaluation = read_evaluation(name)
     path = paths.EVALUATIONS / name / "probabilities.npy"
-    with refuse_damage(path, f"evaluate@{name}"):
-        if evaluation.classes != classes:
-            raise ValueError("belongs to other classes")
-        probabilities = read_probabilities(path, len(labels), len(classes))
-    curves = read_curves(name)
+    with reading(path):
+        probabilities = np.load(path)
     return ModelResult(
         name=name,
         labels=labels,
         probabilities=probabilities,
-        curves=curves,
-        minutes=read_minutes(name, evaluation.sha256, len(curves["val_accuracy"])),
+        curves={column: read_curve(name, column) for column in CURVES},
+        minutes=read_minutes(name, evaluation.sha256),
         **evaluation.model_dump(),
     )

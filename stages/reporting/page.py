@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from PIL import Image
 
 from stages.common.params import Params
 from stages.dataset.description import Description
 from stages.dataset.splits import Split
 from stages.reporting import charts, summary, tables
-from stages.reporting.default_matplotlib import Axes, plt
 from stages.reporting.model_results import ModelResult
 from stages.reporting.statistics import BINS
 
@@ -24,11 +25,11 @@ IMAGE_WIDTH = 96  # of a shown image, in CSS pixels: screens of high resolution 
 
 
 def data_uri(image: np.ndarray) -> str:
-    """An image (H, W, 3) float32 in [0, 1] in a `data:` URI.
+    """An image (H, W, 3) uint8 in a `data:` URI.
 
     A PNG if it is smaller than shown, so that its pixels are exact; else a JPEG, a fifth as large.
     """
-    file, picture = io.BytesIO(), Image.fromarray((image * 255).round().astype(np.uint8))
+    file, picture = io.BytesIO(), Image.fromarray(image)
     if picture.width < IMAGE_WIDTH:
         kind = "png"
         picture.save(file, "PNG", optimize=True)
@@ -50,7 +51,6 @@ def square_svg(
 
 def cards(indices: np.ndarray, results: Sequence[ModelResult], test: Split) -> list[dict[str, Any]]:
     """The test images at `indices` with their class and the predictions of `results`."""
-    images, _ = test.rows(indices)
     classes, labels = results[0].classes, results[0].labels
     return [
         {
@@ -66,13 +66,18 @@ def cards(indices: np.ndarray, results: Sequence[ModelResult], test: Split) -> l
                 for result in results
             ],
         }
-        for index, image in zip(indices, images, strict=True)
+        for index, image in zip(indices, test.images(indices), strict=True)
     ]
 
 
-def html(results: Sequence[ModelResult], settings: Params, data: Description, test: Split) -> str:
+def html(
+    results: Sequence[ModelResult],
+    pairs: tables.Pairs,
+    settings: Params,
+    data: Description,
+    test: Split,
+) -> str:
     """The page."""
-    pairs = summary.compare_pairs(results)
     best, many_classes = summary.most_accurate(results), results[0].many_classes
     order = best.classes_by_accuracy() if many_classes else range(len(data.classes))
     missed_by_all = np.flatnonzero(~np.any([result.correct for result in results], axis=0))
@@ -87,10 +92,10 @@ def html(results: Sequence[ModelResult], settings: Params, data: Description, te
     )
     return environment.get_template(TEMPLATE.name).render(
         dataset=settings.dataset_title,
-        notices=[*filter(None, (summary.sample_notice(settings), summary.duplicates_notice(data)))],
+        notices=[*filter(None, (summary.sample_notice(settings), data.duplicates_notice))],
         summary=summary.summary(results, pairs),
         images=summary.images(data, settings),
-        skipped_notice=summary.skipped_notice(data),
+        skipped_notice=data.skipped_notice,
         skipped=data.skipped,
         image_size=test.image_shape[:2],
         image_width=IMAGE_WIDTH,
@@ -108,8 +113,8 @@ def html(results: Sequence[ModelResult], settings: Params, data: Description, te
             charts.learning_curves(results, rows=2, columns=1),
             "accuracy and loss of every model by epoch, on training and validation images",
         ),
-        accuracy_by_training_time=charts.svg(
-            charts.accuracy_by_training_time(results),
+        accuracy_by_minutes=charts.svg(
+            charts.accuracy_by_minutes(results),
             "validation accuracy of every model by minutes of training",
         ),
         without_training_time=[result.name for result in results if not result.minutes],

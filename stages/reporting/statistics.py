@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 BINS = 15  # of the confidence, as in Guo et al.
-UNEQUAL = 1.5  # ratio of the largest class to the smallest from which their sizes matter
+IMBALANCE_RATIO = 1.5  # of the largest class to the smallest, from which their sizes matter
 
 
 class Interval(NamedTuple):
@@ -66,9 +66,9 @@ def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> flo
 
     Of equally probable classes, the first ones count.
     """
-    own = np.take_along_axis(probabilities, labels[:, None], axis=1)
+    true = np.take_along_axis(probabilities, labels[:, None], axis=1)
     first = np.arange(probabilities.shape[1]) < labels[:, None]
-    before = (probabilities > own) | ((probabilities == own) & first)
+    before = (probabilities > true) | ((probabilities == true) & first)
     return float((before.sum(axis=1) < k).mean())
 
 
@@ -108,4 +108,4 @@ def balanced_accuracy(matrix: np.ndarray) -> float:
 
 def unequal(counts: np.ndarray) -> bool:
     """Whether classes with these numbers of images, (K,), differ so much that accuracy misleads."""
-    return bool(counts.max() > UNEQUAL * counts.min())
+    return bool(counts.max() > IMBALANCE_RATIO * counts.min())

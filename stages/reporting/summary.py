@@ -8,7 +8,7 @@ import numpy as np
 from stages.common import paths
 from stages.common.params import Params
 from stages.dataset.description import Description
-from stages.dataset.splits import kept_for_validation
+from stages.dataset.splits import validation_count
 from stages.reporting import tables
 from stages.reporting.markdown import escape, markdown_table
 from stages.reporting.model_results import FEW_CLASSES, ModelResult
@@ -76,11 +76,16 @@ def images(data: Description, settings: Params) -> str:
     text = f"{len(data.classes):,} classes: {', '.join(splits[:-1])} and {splits[-1]}."
     count = sum(data.images["validation"])
     for name, model_params in settings.models.items():
-        kept = kept_for_validation(count, model_params.validation_share)
-        if kept < count:
+        left_out = validation_count(count, model_params.validation_share)
+        if left_out < count:
             text += (
-                f" {name} also trained on all but {kept:,} of the validation images; its "
+                f" {name} also trained on all but {left_out:,} of the validation images; its "
                 "validation accuracy is measured on those left out."
+            )
+        if model_params.tta_views > 1:
+            text += (
+                f" The validation accuracy of {name} is that of single images, its test accuracy "
+                f"that of {model_params.tta_views} views of each image."
             )
     return text
 
@@ -88,7 +93,7 @@ def images(data: Description, settings: Params) -> str:
 def classes(results: Sequence[ModelResult], data: Description) -> list[str]:
     """Paragraphs about single classes, as Markdown.
 
-    A few classes of unequal size are all listed. Of many ones those that stand out are.
+    A few classes of unequal size are all listed; of many, only those that stand out.
     """
     counts = np.sum([*data.images.values()], axis=0)
     names = [escape(name) for name in data.classes]
@@ -118,24 +123,6 @@ def classes(results: Sequence[ModelResult], data: Description) -> list[str]:
     return parts
 
 
-def duplicates_notice(data: Description) -> str:
-    """What duplicates mean for the accuracies; empty without any."""
-    if not data.duplicates:
-        return ""
-    return (
-        f"{data.duplicates:,} of the {sum(data.images['test']):,} test images are training or "
-        "validation images as well: their accuracy is not that of unseen images."
-    )
-
-
-def skipped_notice(data: Description) -> str:
-    """How many files were left out; empty if none was."""
-    count = len(data.skipped)
-    if not count:
-        return ""
-    return f"{count:,} unreadable file{'s were' if count > 1 else ' was'} left out"
-
-
 def skipped_files(data: Description) -> str:
     """The first files that were left out, as Markdown."""
     items = [f"- {escape(file)}" for file in data.skipped[:SHOWN_FILES]]
@@ -145,15 +132,16 @@ def skipped_files(data: Description) -> str:
     return "\n".join(items)
 
 
-def markdown(results: Sequence[ModelResult], settings: Params, data: Description) -> str:
+def markdown(
+    results: Sequence[ModelResult], pairs: tables.Pairs, settings: Params, data: Description
+) -> str:
     """The comparison as Markdown."""
-    pairs = compare_pairs(results)
     parts = [
         summary(results, pairs),
         markdown_table(tables.models(results, settings)),
         f"![Bar chart of the test accuracies]({paths.COMPARISON_PNG.name})",
     ]
-    notices = sample_notice(settings), duplicates_notice(data)
+    notices = sample_notice(settings), data.duplicates_notice
     parts[:0] = [f"**{notice}**" for notice in notices if notice]
     if pairs:
         parts += [
@@ -161,6 +149,6 @@ def markdown(results: Sequence[ModelResult], settings: Params, data: Description
             markdown_table(tables.pairs(pairs), text_columns=2),
         ]
     parts += [images(data, settings), *classes(results, data)]
-    if notice := skipped_notice(data):
+    if notice := data.skipped_notice:
         parts += [f"{notice}:", skipped_files(data)]
     return "\n\n".join(parts) + "\n"

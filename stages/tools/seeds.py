@@ -13,18 +13,36 @@ import dvc.api
 from dvc.exceptions import DvcException
 
 from stages.common import command_line, params, paths
-from stages.common.errors import StageError, one_line_errors
+from stages.common.errors import StageError
+from stages.common.stage_settings import used_by_stages
 from stages.reporting.markdown import markdown_table
 
-SHARED = {
-    "dataset": "dataset",
-    "validation_split": "validation_split",
-    "epochs": "epochs",
-    "batch_size": "batch_size",
-    **{f"training.{key}": key for key in params.TrainingParams.model_fields},
-}
 Settings = tuple[tuple[str, Any], ...]
 Accuracies = dict[tuple[str, Settings], dict[int, float]]  # by (model, its settings) and seed
+
+
+def nested(row: dict[str, Any]) -> dict[str, Any]:
+    """The parameters in a row of `dvc exp show`, as params.yaml has them."""
+    values: dict[str, Any] = {}
+    for key, value in row.items():
+        if value == "None" or "/" in key or ":" in key:  # of another experiment, or no parameter
+            continue
+        *parents, last = key.split(".")
+        section = values
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[last] = value
+    return values
+
+
+def settings_of(row: dict[str, Any], model: str) -> Settings:
+    """What decides a model's accuracy, given a row of `dvc exp show`, but for the seed."""
+    values = nested(row)
+    dataset = values["dataset"]
+    settings = {"dataset": dataset, "validation_split": values["validation_split"]}
+    settings |= {f"{dataset}.{key}": value for key, value in values.get(dataset, {}).items()}
+    settings |= used_by_stages(values)[f"train/{model}"]
+    return tuple((key, value) for key, value in settings.items() if key != "seed")
 
 
 def by_settings(experiments: list[dict[str, Any]], models: list[str]) -> Accuracies:
@@ -37,7 +55,6 @@ def by_settings(experiments: list[dict[str, Any]], models: list[str]) -> Accurac
     committed = [row for row in experiments if row["rev"] != "workspace"]
     for model in models:
         counted = set()
-        prefix = f"models.{model}."
         for row in committed:
             # DVC leaves out the path where only one file has that metric.
             accuracy = row.get(f"{paths.METRICS}/{model}.json:accuracy", row.get("accuracy"))
@@ -45,14 +62,7 @@ def by_settings(experiments: list[dict[str, Any]], models: list[str]) -> Accurac
             if not isinstance(accuracy, float) or file in counted:  # queued ones have no number
                 continue
             counted.add(file)
-            # The section of the data set, if it has settings, bears its name.
-            sections = prefix, f"{row['dataset']}."
-            settings = tuple(
-                (SHARED.get(key, key.removeprefix(prefix)), value)
-                for key, value in row.items()
-                if (key in SHARED or key.startswith(sections)) and value != "None"
-            )
-            accuracies[model, settings][int(row["seed"])] = accuracy
+            accuracies[model, settings_of(row, model)][int(row["seed"])] = accuracy
     return accuracies
 
 
@@ -79,7 +89,6 @@ def table_rows(accuracies: Accuracies) -> list[dict[str, str]]:
     return rows
 
 
-@one_line_errors
 def main() -> None:
     models = list(params.load().models)
     try:
@@ -96,5 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command_line.no_arguments("stages.tools.seeds", __doc__)
-    main()
+    command_line.run_stage(main, "stages.tools.seeds", __doc__)

@@ -1,4 +1,4 @@
-"""What happens around each epoch: shuffle, freeze, stop if training diverged, record."""
+"""What happens around each epoch: freeze, stop if training diverged, record."""
 
 import time
 from collections.abc import Iterable
@@ -8,36 +8,24 @@ import numpy as np
 
 from stages.common.errors import StageError
 from stages.common.quiet_keras import keras
-from stages.dataset.batch_loader import BatchLoader
 from stages.training.checkpoints import Checkpoints
 from stages.training.learning_curves import LearningCurves
-
-
-class Shuffle(keras.callbacks.Callback):
-    """Shuffles the training images before each epoch, given by seed and epoch alone."""
-
-    def __init__(self, batches: BatchLoader, seed: int) -> None:
-        super().__init__()
-        self.batches, self.seed = batches, seed
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.batches.shuffle(self.seed, epoch)
 
 
 class FrozenBatchNormalization(keras.callbacks.Callback):
     """Freezes batch normalization, including its moving averages, in the first `epochs` of `total`.
 
     Otherwise batches of other images than the network was pretrained on move the averages faster
-    than the weights can adapt (https://keras.io/guides/transfer_learning/). If frozen in all
-    epochs, it is so from now, before the model is compiled, to the end of training. Else, it is not
-    frozen between epochs, so that what is saved does not depend on the epoch in which training was
-    resumed; this raises `StageError` on backends other than TensorFlow.
+    than the weights can adapt (https://keras.io/guides/transfer_learning/). If
+    `epochs` covers the whole training run, layers stay frozen throughout, from before the model is
+    compiled. Otherwise they are unfrozen at each epoch's end, so that a checkpoint does not depend
+    on where training resumed; this raises `StageError` on backends other than TensorFlow.
     """
 
     def __init__(self, model: keras.Model, epochs: int, total: int) -> None:
         super().__init__()
-        self.epochs, self.thaws = epochs, epochs < total
-        if epochs and self.thaws and keras.backend.backend() != "tensorflow":
+        self.epochs, self.unfreezes = epochs, epochs < total
+        if epochs and self.unfreezes and keras.backend.backend() != "tensorflow":
             raise StageError(
                 f"params.yaml: frozen_batch_norm_epochs: {epochs}: Keras can unfreeze layers "
                 f"during training on TensorFlow only; set it to 0 or {total}, or "
@@ -48,7 +36,7 @@ class FrozenBatchNormalization(keras.callbacks.Callback):
             for layer in model._flatten_layers()
             if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
         ]
-        self.set_trainable(self.thaws)
+        self.set_trainable(self.unfreezes)
 
     def set_trainable(self, trainable: bool) -> None:
         for layer in self.normalizations:
@@ -61,7 +49,7 @@ class FrozenBatchNormalization(keras.callbacks.Callback):
             self.model.make_train_function(force=True)  # the one so far does not train them
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.set_trainable(self.thaws)
+        self.set_trainable(self.unfreezes)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         self.set_trainable(True)

@@ -70,9 +70,8 @@ def broadcast_state(epochs: int, values: Sequence[Any]) -> tuple[int, list[np.nd
     """Give every process the completed epochs and the variables' values of process 0."""
     from jax.experimental.multihost_utils import broadcast_one_to_all
 
-    state = np.asarray(epochs), [np.asarray(value) for value in values]
-    epochs_0, values_0 = broadcast_one_to_all(state)
-    return int(epochs_0), [np.asarray(value) for value in values_0]
+    first, *others = broadcast_one_to_all([np.asarray(value) for value in (epochs, *values)])
+    return int(first), [np.asarray(value) for value in others]
 
 
 @contextmanager
@@ -84,13 +83,12 @@ def exit_on_peer_failure(name: str) -> Iterator[None]:
     try:
         yield
     except (Exception, StageError) as error:  # Gloo raises many types
-        message: object = error
         if not isinstance(error, StageError):
-            message = StageError(
+            error = StageError(
                 f"{name}: another process has ended, or this one failed: {error!s:.200}; start all "
                 "of them again to resume after the last completed epoch"
             )
-        os.write(2, f"{message}\n".encode())
+        os.write(2, f"{error}\n".encode())
         os._exit(1)
     import jax
 

@@ -9,7 +9,7 @@ from stages.common import paths
 from stages.common.hashing import sha256
 from stages.common.params import Params
 from stages.common.quiet_keras import keras
-from stages.dataset.splits import ARRAYS
+from stages.common.stage_settings import used_by_stages
 
 PACKAGES = ["dvc", "keras", "numpy"]
 
@@ -23,11 +23,12 @@ def code(name: str) -> list[Path]:
 
 
 def fingerprint(name: str, settings: Params) -> str:
-    """SHA-256 over code, parameters, data, initial weights, software versions and its settings."""
-    model_params = settings.model(name)
-    weights = [paths.IMAGENET_WEIGHTS] if model_params.weights == "imagenet" else []
-    arrays = [folder / x for folder in (paths.TRAIN, paths.VALIDATION) for x in ARRAYS]
+    """SHA-256 over code, parameters, data, initial weights, software versions and environment."""
+    pretrained = settings.model(name).weights == "imagenet"
+    weights = [paths.IMAGENET_WEIGHTS] if pretrained else []
+    arrays = [folder / x for folder in (paths.TRAIN, paths.VALIDATION) for x in ("x.npy", "y.npy")]
     checksums = [sha256(path) for path in (*code(name), *arrays, *weights)]
     versions = [(package, version(package)) for package in (*PACKAGES, keras.backend.backend())]
-    everything = repr((checksums, versions, stages.ENVIRONMENT, settings.seed, model_params))
+    used = used_by_stages(settings.model_dump())[f"train/{name}"]
+    everything = repr((checksums, versions, stages.ENVIRONMENT, used))
     return hashlib.sha256(everything.encode()).hexdigest()

@@ -93,8 +93,9 @@ class FusedAdam(keras.optimizers.Adam):
 def fused_layers(model: keras.Model) -> Iterator[None]:
     """Let a model's layers train with these kernels; afterwards it is plain Keras again.
 
-    The weights are the model's own throughout, so checkpoints and the saved file do not change.
-    Does nothing on other backends than TensorFlow.
+    Swaps the layers' classes in place rather than building a second network that shares variables,
+    so that checkpoints and the saved file do not change. Does nothing on other backends than
+    TensorFlow.
     """
     layers = model._flatten_layers() if keras.backend.backend() == "tensorflow" else []
     normalizations, activations = [], []

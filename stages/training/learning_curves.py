@@ -21,7 +21,7 @@ class LearningCurves:
 
     `plots/metrics/COLUMN.tsv` has one row per epoch, `metrics.json` the last epoch and its
     validation accuracy; no seconds, as they differ between equal runs. Raises `StageError` in a
-    Git repository without a commit, or one that DVC cannot open either.
+    Git repository without a commit.
     """
 
     def __init__(self, folder: Path, history: Iterable[Mapping[str, float]]) -> None:
@@ -32,13 +32,6 @@ class LearningCurves:
             raise StageError(
                 f"{folder}: DVCLive cannot read the Git commit: {error}; commit once, then run it "
                 "again"
-            ) from None
-        except OSError:
-            raise
-        except Exception as error:  # Git's and DVC's configuration and SQLite raise many types
-            raise StageError(
-                f"{folder}: DVCLive cannot open the repository: {error!s:.200}; correct Git's or "
-                "DVC's configuration, or free some space in /var/tmp, and run it again"
             ) from None
         for epoch in history:
             self.append(epoch)

@@ -1,4 +1,4 @@
-"""Model files: equal models have equal bytes, and files are checked when read."""
+"""Model files: equal models have equal bytes, and reading one runs no code from it."""
 
 import json
 import re
@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from stages.common.atomic import atomic_write
-from stages.common.errors import StageError
+from stages.common.errors import reading
 from stages.common.quiet_keras import keras
 
 
@@ -41,39 +41,10 @@ def save(model: keras.Model, path: Path) -> None:
 
 
 def load(path: Path) -> keras.Model:
-    """Read a `.keras` file without running code from it.
+    """Read a `.keras` file; raises `StageError` if it is damaged.
 
     The model maps images (N, height, width, 3) to (N, classes) and is not compiled, because the
-    file has no optimizer variables. Raises `StageError` if it is no such model.
+    file has no optimizer variables.
     """
-    try:
-        model: keras.Model = keras.models.load_model(path, compile=False, safe_mode=True)
-        shapes = model.input_shape, model.output_shape
-    except Exception as error:  # zip, JSON, HDF5 and Keras raise many types
-        reason = f"not a readable model: {error}"
-    else:
-        match shapes:
-            case (None, int(), int(), 3), (None, int()):
-                return model
-        reason = f"maps {shapes[0]} to {shapes[1]}, not images to classes"
-    raise StageError(f"{path}: {reason:.300}; {retrain(path)}")
-
-
-def check_shapes(
-    model: keras.Model, path: Path, image_shape: tuple[int, ...], classes: int
-) -> None:
-    """Raise `StageError` unless the model in that file fits these images and classes."""
-    shapes, expected = (
-        (model.input_shape, model.output_shape),
-        ((None, *image_shape), (None, classes)),
-    )
-    if shapes != expected:
-        raise StageError(
-            f"{path}: maps {shapes[0]} to {shapes[1]}, not {expected[0]} to {expected[1]}; "
-            f"{retrain(path)}"
-        )
-
-
-def retrain(path: Path) -> str:
-    """What to do if a model's file is wrong."""
-    return f"run `dvc repro --force train@{path.stem}`"
+    with reading(path):
+        return keras.models.load_model(path, compile=False, safe_mode=True)

@@ -9,6 +9,7 @@ from typing import Any
 from stages.common.quiet_keras import keras
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the polynomial that moves singular values towards 1
+BIASES = ("bias", "beta")  # Keras' names of the offsets of layers and of batch normalization
 ITERATIONS = 3  # enough for small networks, as in airbench94_muon.py of the same author
 
 
@@ -28,15 +29,22 @@ class Muon(keras.optimizers.SGD):
     """SGD with Nesterov momentum; the kernels of convolutions (H, W, C, filters) by Muon.
 
     Their learning rate is `kernel_lr_multiplier` times that of the other variables, their momentum
-    `kernel_momentum`. Before each step a kernel is scaled to a norm of √filters, so that the size
-    of a step relative to the kernel depends on the learning rate alone.
+    `kernel_momentum`; the learning rate of biases is multiplied by `bias_lr_multiplier`. Before
+    each step a kernel is scaled to a norm of √filters, so that the size of a step relative to the
+    kernel depends on the learning rate alone.
     """
 
     def __init__(
-        self, *, kernel_lr_multiplier: float, kernel_momentum: float, **options: Any
+        self,
+        *,
+        kernel_lr_multiplier: float,
+        kernel_momentum: float,
+        bias_lr_multiplier: float,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self.kernel_lr_multiplier, self.kernel_momentum = kernel_lr_multiplier, kernel_momentum
+        self.bias_lr_multiplier = bias_lr_multiplier
 
     def build(self, variables: Any) -> None:
         if self.built:
@@ -49,11 +57,15 @@ class Muon(keras.optimizers.SGD):
             ]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        index = self._get_variable_index(variable)
         if len(variable.shape) != 4:
+            # On TensorFlow, `variable` is not Keras' variable and has another name.
+            if self._trainable_variables[index].name in BIASES:
+                learning_rate = learning_rate * self.bias_lr_multiplier
             super().update_step(gradient, variable, learning_rate)
             return
         filters = variable.shape[-1]
-        velocity = self.momentums[self._get_variable_index(variable)]
+        velocity = self.momentums[index]
         momentum = self.kernel_momentum * velocity + gradient
         self.assign(velocity, momentum)
         direction = gradient + self.kernel_momentum * momentum

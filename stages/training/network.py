@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from pydantic import ConfigDict, Field, ValidationError, create_model
@@ -13,9 +13,8 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 from stages.common import params, paths
 from stages.common.errors import StageError
 from stages.common.quiet_keras import keras
-from stages.dataset.splits import Split
+from stages.dataset.splits import Split, scale
 
-VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 # Arguments of `build` that are not in params.yaml as such.
 SUPPLIED = ("input_shape", "classes", "weights", "images")
 # Pixels of the training images given to a `build` that computes something from them.
@@ -27,7 +26,7 @@ def architecture_file(name: str) -> Path:
     return paths.ARCHITECTURES / f"{name}.py"
 
 
-def describe(error: BaseException, file: Path) -> str:
+def located(error: BaseException, file: Path) -> str:
     """An error raised in an architecture file as "line N: TYPE: MESSAGE"."""
     path = str(file.absolute())
     frames = traceback.walk_tb(error.__traceback__)
@@ -48,7 +47,7 @@ def import_build(name: str) -> Callable[..., keras.Model]:
         build: Callable[..., keras.Model] | None = getattr(module, "build", None)
     except BaseException as error:  # the file may contain any mistake, or call sys.exit
         raise StageError(
-            f"{file}: cannot be imported: {describe(error, file)}; correct it"
+            f"{file}: cannot be imported: {located(error, file)}; correct it"
         ) from None
     if not callable(build):
         raise StageError(f"{file}: has no function `build`; write it")
@@ -56,40 +55,27 @@ def import_build(name: str) -> Callable[..., keras.Model]:
 
 
 def argument_problems(name: str, settings: params.Params) -> list[str]:
-    """What is wrong in a model's entry by the signature and type hints of its `build`.
-
-    Raises `StageError` if the architecture file itself is wrong.
-    """
-    file, build_network = architecture_file(name), import_build(name)
-    model_params = settings.model(name)
-    values = model_params.build_arguments
+    """What is wrong in a model's entry by the signature and type hints of its `build`."""
+    file, model_params = architecture_file(name), settings.model(name)
+    build_network = import_build(name)
     fields: dict[str, Any] = {}
+    problems = []
     try:
         parameters = inspect.signature(build_network, eval_str=True).parameters
         for key, parameter in parameters.items():
-            if key in SUPPLIED or parameter.kind in VARIADIC:
-                continue
-            if key in values or parameter.default is parameter.empty:
+            if key not in SUPPLIED and parameter.kind is not parameter.VAR_KEYWORD:
                 hint = Any if parameter.annotation is parameter.empty else parameter.annotation
+                default = ... if parameter.default is parameter.empty else parameter.default
                 # By alias: pydantic allows no field with the name of one of its methods.
-                field = Annotated[hint, params.SameType], Field(alias=key)
-                fields[f"argument{len(fields)}"] = field
+                fields[f"argument{len(fields)}"] = hint, Field(default, alias=key)
         config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-        arguments = create_model("Arguments", __config__=config, **fields)
+        create_model("Arguments", __config__=config, **fields)(**model_params.build_arguments)
+    except ValidationError as error:
+        problems = params.problems(error.errors(), f"models.{name}.")
     except Exception as error:  # depends on the type hints
         raise StageError(
-            f"{file}: the type hints of `build` cannot be used: {error!s:.200}; correct them"
+            f"{file}: the type hints of `build` are unusable: {located(error, file)}; correct them"
         ) from None
-    for key in parameters:
-        if key in params.ModelParams.model_fields and key not in SUPPLIED:
-            raise StageError(
-                f"{file}: `build` has an argument `{key}`, which is a training parameter; rename it"
-            )
-    problems = []
-    try:
-        arguments(**values)
-    except ValidationError as error:
-        problems = params.describe(error.errors(), f"models.{name}.")
     if "weights" not in parameters and model_params.weights != "random":
         problems.append(
             f"models.{name}.weights: {model_params.weights!r}: only 'random' is allowed, as "
@@ -110,18 +96,20 @@ def check_arguments(settings: params.Params) -> None:
         raise StageError(f"{paths.PARAMS}: {params.summarize(problems)}")
 
 
-def build(name: str, settings: params.Params, training: Split) -> keras.Model:
-    """The untrained network; raises `StageError` if it cannot be built."""
+def build(name: str, settings: params.Params, training: Split, classes: int) -> keras.Model:
+    """The untrained network for these images; raises `StageError` if it cannot be built."""
     file, build_network = architecture_file(name), import_build(name)
     parameters = inspect.signature(build_network).parameters
     model_params = settings.model(name)
-    supplied: dict[str, Any] = {"input_shape": training.image_shape, "classes": training.classes}
-    imagenet = model_params.weights == "imagenet"
-    supplied["weights"] = paths.IMAGENET_WEIGHTS if imagenet else None
+    supplied: dict[str, Any] = {
+        "input_shape": training.image_shape,
+        "classes": classes,
+        "weights": paths.IMAGENET_WEIGHTS if model_params.weights == "imagenet" else None,
+    }
     if "images" in parameters:
         height, width, _ = training.image_shape
         count = min(MAX_PIXELS // (height * width), training.count)
-        supplied["images"] = training.read("x.npy", np.arange(count))
+        supplied["images"] = scale(training.images(np.arange(count)))
     arguments = {key: value for key, value in supplied.items() if key in parameters}
     keras.config.set_dtype_policy(model_params.precision)
     keras.utils.set_random_seed(settings.seed)
@@ -130,13 +118,13 @@ def build(name: str, settings: params.Params, training: Split) -> keras.Model:
         shapes = [getattr(model, f"{x}_shape", None) for x in ("input", "output")]
     except BaseException as error:  # depends on the architecture
         raise StageError(
-            f"{name}: the network could not be built: {describe(error, file)}; see {file}"
+            f"{name}: the network could not be built: {located(error, file)}; see {file}"
         ) from None
-    expected = [(None, *training.image_shape), (None, training.classes)]
+    expected = [(None, *training.image_shape), (None, classes)]
     if not isinstance(model, keras.Model) or shapes != expected:
         raise StageError(
             f"{file}: `build` must return a Keras model from keras.Input({training.image_shape}) "
-            f"to {training.classes} classes, not {type(model).__name__} with the shapes "
+            f"to {classes} classes, not {type(model).__name__} with the shapes "
             f"{shapes[0]} and {shapes[1]}; correct it"
         )
     if model_params.precision != "float32":

@@ -7,8 +7,7 @@ from stages.common.quiet_keras import keras
 from stages.training.fused_kernels import FusedAdam
 from stages.training.muon import Muon
 
-BIASES = ("bias", "beta")  # Keras' names of the offsets of layers and of batch normalization
-IMAGES_PER_EXECUTION = 1024  # between two returns to Python, which handles Ctrl-C
+IMAGES_PER_EXECUTION = 1024  # between two returns to Python
 
 
 def learning_rate(
@@ -31,21 +30,6 @@ def learning_rate(
         warmup_target=settings.learning_rate if warmup_steps else None,
         warmup_steps=warmup_steps,
     )
-
-
-def with_bias_lr_multiplier(
-    base: type[keras.optimizers.Optimizer], multiplier: float
-) -> type[keras.optimizers.Optimizer]:
-    """The optimizer with another learning rate for biases, which Keras has no option for."""
-
-    class WithBiasLearningRate(base):
-        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-            # On TensorFlow, `variable` is not Keras' variable and has another name.
-            name = self._trainable_variables[self._get_variable_index(variable)].name
-            rate = learning_rate * multiplier if name in BIASES else learning_rate
-            super().update_step(gradient, variable, rate)
-
-    return WithBiasLearningRate
 
 
 def keras_optimizer(
@@ -75,8 +59,7 @@ def training_optimizer(settings: ModelParams, steps: int) -> keras.optimizers.Op
         base = Muon
         options["kernel_lr_multiplier"] = settings.muon_lr_multiplier
         options["kernel_momentum"] = settings.muon_momentum
-    if settings.bias_lr_multiplier != 1:
-        base = with_bias_lr_multiplier(base, settings.bias_lr_multiplier)
+        options["bias_lr_multiplier"] = settings.muon_bias_lr_multiplier
     return base(**options)
 
 
