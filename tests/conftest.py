@@ -16,13 +16,13 @@ LINKED_BYTES = 100_000  # DVC write-protects its outputs, so copies may share th
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C and hang-ups reach the stages that tests start, even under `nohup` and `&`.
+    """Let Ctrl-C end pytest as usual, and reach the stages that tests start even under `nohup`.
 
-    A process inherits which signals its parent ignores.
+    Importing `stages` changes the first; a process inherits which signals its parent ignores.
     """
-    for number in (signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -26,7 +26,6 @@ MODELS = [
 CURVES = [
     f"plots/metrics/{x}.tsv" for x in ("train_accuracy", "train_loss", "val_accuracy", "val_loss")
 ]
-SAMPLE_ARCHIVE = "data/archives/sample/cifar-10-python.tar.gz"
 RECORDED_RUN = ("dvc.lock", "metrics/")
 
 
@@ -95,6 +94,11 @@ class Repository:
                 section = section[parent]
             section[last] = yaml.safe_load(value)
         file.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def apply_params(self, *assignments: str) -> None:
+        """Set keys of params.yaml, for stages that are then run without DVC."""
+        self.set_params(*assignments)
+        self.check(sys.executable, "-m", "stages.settings")
 
     def remove_other_models(self, kept: Iterable[str]) -> None:
         """Remove the entries of all other models from params.yaml."""

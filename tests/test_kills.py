@@ -16,12 +16,14 @@ from pathlib import Path
 
 import psutil
 import yaml
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from voluptuous import Invalid
 
-from tests.repository import SAMPLE_ARCHIVE, Repository, training_results, wait_until
+from tests.repository import Repository, training_results, wait_until
 
 EPOCHS = 60
 RESULTS = [*training_results("simple_cnn"), "metrics/simple_cnn.json"]
-RESULTS += [SAMPLE_ARCHIVE, "data/train/x.npy", "data/test/y.npy"]
+RESULTS += ["data/source.json", "data/train/x.npy", "data/test/y.npy"]
 REPRO = ("dvc", "repro", "evaluate@simple_cnn")
 TRAIN_ALONE = ("dvc", "repro", "--single-item", "train@simple_cnn")
 
@@ -63,10 +65,9 @@ class Killer:
         """DVC 3.67 does not write dvc.lock atomically; repair it as docs/trust.md says."""
         try:
             content = yaml.safe_load((self.repository.path / "dvc.lock").read_text())
-        except yaml.YAMLError:
-            content = None
-        if not isinstance(content, dict) or "stages" not in content:
-            print("dvc.lock was incomplete")
+            COMPILED_LOCKFILE_SCHEMA(content)
+        except (yaml.YAMLError, Invalid) as error:
+            print(f"dvc.lock was incomplete: {error}")
             self.repository.check("git", "checkout", "--quiet", "dvc.lock")
 
     def run(
@@ -131,11 +132,11 @@ def test_pipeline_killed_at_random_moments_ends_with_the_same_bytes(
     clone.check("rm", "-rf", ".dvc/cache/runs")
 
     killer = Killer(clone, tmp_path / "log")
-    for stage in ("fetch", "preprocess"):
+    for stage in ("settings", "fetch", "preprocess"):
         killer.repair_dvc_lock()
         clone.check("dvc", "repro", "fetch")
         command = ("dvc", "repro", "--force", "--single-item", stage)
-        enough = killer.kills + 6
+        enough = killer.kills + 4
         while killer.kills < enough:  # a run may end before its kill
             killer.run(killer.printed("Running stage"), 0.6, kill_all, command)
 
@@ -149,8 +150,6 @@ def test_pipeline_killed_at_random_moments_ends_with_the_same_bytes(
             output = killer.run(killer.being_written("models/checkpoints/*/.partial-*"), 0, kill)
         assert "Traceback" not in output
         resumed = re.search(r"resuming simple_cnn after epoch (\d+) of", output)
-        if kill in (interrupt, terminate):
-            assert "interrupted: run it again to resume" in output
         if completed > 1:
             assert resumed, output
         lost.append(completed - int(resumed[1]) if resumed else completed)
@@ -198,7 +197,7 @@ def training(repository: Repository, log: Path, text: str) -> Iterator[subproces
 def test_second_repro_of_a_stage_names_the_process_of_the_first(
     clone: Repository, tmp_path: Path
 ) -> None:
-    clone.set_params("epochs=10000")  # does not end during the test
+    clone.apply_params("epochs=10000")  # does not end during the test
     with training(clone, tmp_path / "log", "Epoch 1/") as first:
         second = clone.run(*TRAIN_ALONE)
         assert second.returncode != 0
@@ -209,7 +208,7 @@ def test_second_repro_of_a_stage_names_the_process_of_the_first(
 def test_training_whose_dvc_was_killed_keeps_its_stage_locked(
     clone: Repository, tmp_path: Path
 ) -> None:
-    clone.set_params("epochs=10000")
+    clone.apply_params("epochs=10000")
     with training(clone, tmp_path / "log", "Epoch 3/") as dvc:
         stage = psutil.Process(dvc.pid).children(recursive=True)[-1]
         dvc.kill()

@@ -3,7 +3,6 @@
 import ast
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -117,13 +116,13 @@ def test_dvc_tracks_all_code_that_a_stage_imports(stage: str) -> None:
     assert untracked == set()
 
 
+def test_settings_tracks_the_code_that_decides_what_it_writes() -> None:
+    deps = read_stages()["settings"]["deps"]
+    assert {"stages/common/params.py", "stages/common/stage_settings.py"} <= {*deps}
+
+
 def test_train_tracks_the_architecture_of_its_model() -> None:
     assert "stages/architectures/${key}.py" in read_stages()["train"]["deps"]
-
-
-def test_seeds_does_not_load_matplotlib() -> None:
-    script = "import sys, stages.tools.seeds; sys.exit('matplotlib' in sys.modules)"
-    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 
 
 def test_dvc_sees_the_dvc_files_of_own_images_in_data(tmp_path: Path) -> None:

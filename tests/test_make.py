@@ -1,4 +1,4 @@
-"""What `make` says before it installs anything, and that clones have the same bytes."""
+"""`make`: what it says before it installs anything, and the demo in a clone."""
 
 import os
 import re
@@ -8,9 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from stages.common.params import Params
+from tests.params_edits import edited
 from tests.repository import ROOT, Repository, copy_project, initialize
 
 PREREQUISITES = ("sh", str(ROOT / ".ci/prerequisites"))
+DVC = """#!/bin/sh
+echo "$PWD: $*" >> ../../calls.txt
+mkdir -p metrics && echo "the report" > metrics/report.md
+test ! -e ../../fail
+"""
 
 
 @pytest.fixture
@@ -60,12 +67,8 @@ def test_python_that_is_missing_too_old_or_without_venv(repository: Repository) 
 
 
 def test_git_that_is_missing(repository: Repository, tmp_path: Path) -> None:
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    sh = shutil.which("sh")
-    assert sh is not None
-    (folder / "sh").symlink_to(sh)
-    refuses(repository, "git: not found; install Git", PATH=str(folder))
+    (tmp_path / "sh").symlink_to(str(shutil.which("sh")))
+    refuses(repository, "git: not found; install Git", PATH=str(tmp_path))
 
 
 def test_folder_that_is_no_clone(repository: Repository, tmp_path: Path) -> None:
@@ -75,21 +78,16 @@ def test_folder_that_is_no_clone(repository: Repository, tmp_path: Path) -> None
     refuses(Repository(inner), "this folder is not a Git clone", "clone the repository, or: ")
 
 
-def test_repository_without_a_commit(repository: Repository) -> None:
+def test_repository_of_another_user_or_without_a_commit(repository: Repository) -> None:
+    safe = f"git config --global --add safe.directory '{repository.path}'"
+    other = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1", "LC_ALL": "de_DE"}
+    refuses(repository, "is another user's", safe, **other)
     repository.check("git", "update-ref", "-d", "HEAD")
     refuses(repository, "no Git commit yet", "git add --all; git commit")
 
 
-def test_folder_of_another_user(repository: Repository) -> None:
-    safe = f"git config --global --add safe.directory '{repository.path}'"
-    refuses(
-        repository, "is another user's", safe, GIT_TEST_ASSUME_DIFFERENT_OWNER="1", LC_ALL="de_DE"
-    )
-
-
 def test_missing_identity_is_a_note(repository: Repository) -> None:
-    for key in ("user.name", "user.email"):
-        repository.check("git", "config", "--unset", key)
+    repository.check("git", "config", "--remove-section", "user")
     repository.check("git", "config", "user.useConfigOnly", "true")
     no_identity = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "EMAIL": ""}
     result = repository.run(*PREREQUISITES, sys.executable, **no_identity)
@@ -109,6 +107,75 @@ def test_make_reports_a_missing_python_before_it_installs_anything(tmp_path: Pat
         assert len(result.stderr.splitlines()) == 2  # the other is make's
         assert result.stdout == ""
     assert not (tmp_path / ".venv").exists()
+
+
+@pytest.fixture
+def demo_repository(repository: Repository) -> Repository:
+    """A repository with installed packages and a `dvc` that records its calls."""
+    for name in ("Makefile", ".ci/prerequisites", "requirements.lock", ".gitignore"):
+        (repository.path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, repository.path / name)
+    repository.check("git", "add", "--all")
+    repository.check("git", "commit", "--quiet", "--message", "files")
+    os.utime(repository.path / "requirements.lock", (0, 0))
+    dvc = repository.path / ".venv/bin/dvc"
+    dvc.parent.mkdir(parents=True)
+    (repository.path / ".venv/installed").touch()
+    dvc.write_text(DVC)
+    dvc.chmod(0o755)
+    (dvc.parent / "python3").symlink_to(sys.executable)
+    return repository
+
+
+def calls(repository: Repository) -> list[str]:
+    """The calls of `dvc`: its working directory and arguments."""
+    return (repository.path.parent / "calls.txt").read_text().splitlines()
+
+
+def test_demo_runs_the_pipeline_in_a_clone_of_the_commit(demo_repository: Repository) -> None:
+    (demo_repository.path / "Makefile").open("a").write("# edited\n")
+    result = demo_repository.run("make", "--no-print-directory", "demo")
+    assert result.returncode == 0, result.stderr
+    demo = demo_repository.path / "demo"
+    assert result.stdout == (
+        "note: demo/ is a clone, without your uncommitted changes\n"
+        f"\nthe report\n\npage: {demo}/metrics/report.html\n"
+    )
+    (call,) = calls(demo_repository)
+    assert call.startswith(f"{demo}: exp run --set-param dataset=sample --set-param ")
+    settings = [setting.removeprefix("++") for setting in call.split(" --set-param ")[1:]]
+    assert Params.model_validate(edited(*settings)).epochs == 2
+    assert (demo / ".venv").resolve() == demo_repository.path / ".venv"
+    assert (demo / "requirements.lock").stat().st_mtime == 0  # nothing new to install
+    assert "edited" not in (demo / "Makefile").read_text()
+
+
+def test_failed_demo_resumes_in_the_same_clone(demo_repository: Repository) -> None:
+    (demo_repository.path / ".partial-demo").mkdir()  # left by an interrupted clone
+    (demo_repository.path.parent / "fail").touch()
+    result = demo_repository.run("make", "--no-print-directory", "demo")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: the demo is incomplete; make demo resumes it\n")
+    (demo_repository.path / "demo/checkpoint").touch()
+    (demo_repository.path.parent / "fail").unlink()
+    demo_repository.check("make", "demo")
+    assert (demo_repository.path / "demo/checkpoint").exists()
+    assert len(calls(demo_repository)) == 2
+
+
+def test_demo_of_another_commit_is_refused_and_kept_until_clean_demo(
+    demo_repository: Repository,
+) -> None:
+    demo_repository.check("make", "demo")
+    demo_repository.check("git", "commit", "--quiet", "--allow-empty", "--message", "newer")
+    result = demo_repository.run("make", "--no-print-directory", "demo")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: demo/ is of another commit; make clean-demo removes it")
+    assert len(calls(demo_repository)) == 1
+    assert (demo_repository.path / "demo/Makefile").exists()
+    demo_repository.check("make", "clean-demo")
+    assert not (demo_repository.path / "demo").exists()
+    demo_repository.check("make", "demo")
 
 
 def test_docs_install_the_locked_versions_for_gpus() -> None:

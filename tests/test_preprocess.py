@@ -1,63 +1,121 @@
-"""Preparing the arrays: layout and values as in the notebook, and their provenance."""
+"""Preparing the arrays: layout and values as in the notebook, and what a folder's images lack."""
 
-import json
-from dataclasses import replace
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from stages import fetch, preprocess, settings
 from stages.common import paths
-from stages.common.hashing import sha256
-from stages.sources import archive
-from tests.repository import SAMPLE_ARCHIVE, Repository
-
-# Of the trained repository.
-LAYOUT = replace(archive.CIFAR10, batches=dict.fromkeys(archive.CIFAR10.batches, 40))
+from stages.common.errors import StageError
+from stages.dataset import description
+from stages.sources import generated
+from tests.repository import ROOT, Repository
 
 
 def test_prepared_arrays_match_the_notebook(trained: Repository) -> None:
-    batches = {
-        name: (images, labels)
-        for name, images, labels in archive.read_batches(trained.path / SAMPLE_ARCHIVE, LAYOUT)
-    }
-    images, labels = (
-        np.concatenate([batches[name][part] for name in archive.CIFAR10.batches]) for part in (0, 1)
-    )
-    # Five batches of training images, the last 10 % of which validate, and one of test images.
+    (sample,) = generated.generate(images_per_file=40, seed=0).batches
+    # Five files of training images, the last 10 % of which validate, and one of test images.
     rows = {"train": slice(0, 180), "validation": slice(180, 200), "test": slice(200, 240)}
     for split, indices in rows.items():
         x, y = (np.load(trained.path / f"data/{split}/{name}.npy") for name in "xy")
-        count = indices.stop - indices.start
-        assert x.shape == (count, 32, 32, 3)
-        assert y.shape == (count, 10)
-        assert x.dtype == y.dtype == np.float32
-        assert x.min() >= 0
-        assert 0.5 < x.max() <= 1
-        assert np.array_equal(x, np.float32(images[indices]) / 255)
-        assert set(np.unique(y)) == {0, 1}
-        assert (y.sum(axis=1) == 1).all()
-        assert np.array_equal(y.argmax(axis=1), labels[indices])
+        assert (str(x.dtype), str(y.dtype)) == ("uint8", "uint16")
+        assert np.array_equal(x, sample.images[indices])
+        assert np.array_equal(y, sample.labels[indices])
 
 
-def test_provenance_has_origin_of_archive_and_checksums_of_arrays(trained: Repository) -> None:
-    arrays = [f"data/{split}/{x}.npy" for split in ("train", "validation", "test") for x in "xy"]
-    assert json.loads((trained.path / paths.DATA_PROVENANCE).read_text()) == {
-        "archive": "generated sample",
-        "archive_sha256": sha256(trained.path / SAMPLE_ARCHIVE),
-        "arrays_sha256": trained.digests(arrays),
-    }
+def add_images(folder: Path, *names: str, color: int = 0) -> None:
+    """Write images of one gray level each, from `color` on."""
+    for number, name in enumerate(names, start=color):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), number).save(folder / name)
 
 
-def test_added_image_reruns_preprocess(clone: Repository) -> None:
-    images = clone.path / "my images"
-    for name in ("cat", "dog"):
-        (images / name).mkdir(parents=True)
-        for number in range(5):
-            Image.new("L", (8, 8), 10 * number).save(images / name / f"{number}.png")
+def test_added_image_reruns_fetch_and_preprocess(clone: Repository) -> None:
+    folder = clone.path / "my images"
+    add_images(folder, *(f"{name}/{number}.png" for name in ("cat", "dog") for number in range(5)))
     clone.set_params("dataset=folder", "folder.path=my images")
     clone.check("dvc", "repro", "preprocess")
-    assert clone.run("dvc", "status", "preprocess").stdout.startswith("Data and pipelines are up")
-    Image.new("L", (8, 8), 200).save(images / "dog" / "new.png")
-    assert clone.stages_run("repro", "preprocess") == ["preprocess"]
-    counts = json.loads((clone.path / paths.DESCRIPTION).read_text())["images"]
-    assert [sum(rows) for rows in zip(*counts.values(), strict=True)] == [5, 6]
+    assert clone.stages_run("repro", "preprocess") == []
+    add_images(folder, "dog/new.png", color=200)
+    assert clone.stages_run("repro", "preprocess") == ["fetch", "preprocess"]
+    labels = [np.load(file) for file in clone.path.glob("data/*/y.npy")]
+    assert np.bincount(np.concatenate(labels)).tolist() == [5, 6]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """The working folder: with params.yaml, and 20 images of cats and dogs each in `images`."""
+    (tmp_path / "stages").symlink_to(ROOT / "stages")
+    (tmp_path / paths.PARAMS).write_bytes((ROOT / paths.PARAMS).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    for name, color in {"cat": 0, "dog": 100}.items():
+        add_images(Path("images"), *(f"{name}/{n}.png" for n in range(20)), color=color)
+    repository = Repository(tmp_path)
+    repository.set_params("dataset=folder", "folder.path=images")
+    return repository
+
+
+def prepare(change: Callable[[], object] = lambda: None) -> description.Description:
+    """Run the stages up to `preprocess`, with a change just before it."""
+    settings.main()
+    fetch.main()
+    change()
+    preprocess.main()
+    return description.read()
+
+
+def test_image_that_changes_after_fetch_is_refused(project: Repository) -> None:
+    project.set_params("folder.skip_unreadable=true")
+    with pytest.raises(StageError, match=r"images/dog/7.png: has changed meanwhile; run `dvc"):
+        prepare(lambda: Path("images/dog/7.png").write_bytes(b"no image"))
+    assert not paths.TRAIN.exists()
+
+
+def test_skipped_images_leave_no_row_and_are_listed(
+    project: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.set_params("folder.skip_unreadable=true")
+    for letter in "abcd":
+        Path(f"images/dog/{letter}.jpg").write_bytes(b"no image")
+    described = prepare()
+    reason = "Pillow does not know its format"
+    assert sorted(described.skipped) == [f"images/dog/{letter}.jpg ({reason})" for letter in "abcd"]
+    assert "NOTICE: 4 unreadable files were left out: images/dog/" in capsys.readouterr().out
+    assert np.sum([*described.images.values()]) == 40
+    for split, counts in described.images.items():
+        x, y = (np.load(f"data/{split}/{name}.npy") for name in "xy")
+        assert np.bincount(y, minlength=2).tolist() == counts
+        assert x.shape == (len(y), 64, 64, 3)
+        assert ((x[:, 0, 0, 0] >= 100) == y).all()
+
+
+def test_duplicates_of_test_images_are_counted_and_said(
+    project: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split, first in {"train": 0, "test": 15}.items():  # 5 of 20 are in both
+        names = [f"{split}/{name}/{n}.png" for name in ("cat", "dog") for n in range(10)]
+        add_images(Path("splits"), *names, color=first)
+    project.set_params("folder.path=splits", "validation_split=0.5")
+    assert prepare().duplicates == 5
+    assert "NOTICE: 5 of the " in capsys.readouterr().out
+
+
+def test_class_without_readable_images_changes_no_output(project: Repository) -> None:
+    project.set_params("folder.skip_unreadable=true")
+    prepare()
+    before = {file: file.read_bytes() for file in (paths.TRAIN / "y.npy", paths.DESCRIPTION)}
+    for file in Path("images/dog").iterdir():
+        file.write_bytes(b"no image")
+    with pytest.raises(StageError, match="data/train: has no readable image of dog; add some, or"):
+        prepare()
+    assert before == {file: file.read_bytes() for file in before}
+
+
+def test_validation_split_that_leaves_no_image_is_refused(project: Repository) -> None:
+    project.set_params("validation_split=0.99")
+    with pytest.raises(StageError, match=r"validation_split: 0.99: of "):
+        prepare()

@@ -39,13 +39,13 @@ def test_results_that_are_pulled_or_merged_are_not_trained_again(
     clone.check("git", "reset", "--quiet", "--hard")
     clone.check("dvc", "exp", "branch", "low-dropout", "other")
     clone.set_params("notebook_accuracy.simple_cnn=0.5")
-    assert clone.stages_run("repro") == ["check_params", "compare"]
+    assert clone.stages_run("repro") == ["settings", "compare"]
     clone.check("git", "commit", "--quiet", "--all", "--message", "another notebook")
     merge = clone.run("git", "merge", "other")
     assert "CONFLICT (content): Merge conflict in dvc.lock" in merge.stdout
     clone.check("git", "checkout", "--theirs", "dvc.lock", "metrics")
     clone.check("dvc", "pull", "--quiet")
-    assert clone.stages_run("repro") == ["check_params", "compare"]
+    assert clone.stages_run("repro") == ["settings", "compare"]
     clone.check("git", "add", "dvc.lock", "metrics")
     clone.check("git", "commit", "--quiet", "--no-edit")
     assert clone.digests(training_results("simple_cnn")) == changed

@@ -1,37 +1,38 @@
-"""Standard output that cannot be written ends a stage in one line."""
+"""Errors are one line on standard error, whatever the text and wherever it occurs."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
+from stages.common.errors import StageError, reading
 from tests.repository import ROOT, Repository
 
 PRINTS = """
-from stages.common.errors import one_line_errors
+from stages.common import command_line
 
-@one_line_errors
 def main():
-    print("x" * 100_000)
-    print("a line", flush={flush})
+    print("x" * 100_000, flush=True)
 
-main()
+command_line.run_stage(main, "prints", None)
 """
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("flush", [True, False])
-@pytest.mark.parametrize(
-    ("target", "reason"),
-    [(">/dev/full", "No space left on device; free some space"), ("| true", "Broken pipe")],
-)
-def test_unwritable_standard_output_ends_in_one_line(
-    target: str, reason: str, flush: bool, unbuffered: str
-) -> None:
-    script = PRINTS.format(flush=flush)
-    command = ("bash", "-c", f'set -o pipefail; "$0" -c "$1" {target}', sys.executable, script)
-    result = Repository(ROOT).run(*command, PYTHONUNBUFFERED=unbuffered)
-    assert result.returncode == 1
-    assert result.stderr.startswith("error: ")
-    assert reason in result.stderr
-    assert result.stderr.endswith(" and run it again\n")
-    assert result.stderr.count("\n") == 1
+def test_unwritable_standard_output_ends_in_one_line() -> None:
+    for target, reason in (
+        (">/dev/full", "No space left on device; free some space"),
+        ("| true", "Broken pipe; correct this"),
+    ):
+        command = ("bash", "-c", f'set -o pipefail; "$0" -c "$1" {target}', sys.executable, PRINTS)
+        result = Repository(ROOT).run(*command)
+        assert result.returncode == 1
+        assert result.stderr == f"error: {reason} and run it again\n"
+
+
+def test_damaged_output_is_named_in_one_printable_line() -> None:
+    with pytest.raises(StageError) as caught, reading(Path("data/a\x1b[2J.npy")):
+        raise ValueError("first line\nsecond\x9b line")
+    assert str(caught.value) == (
+        "error: data/a?[2J.npy: damaged: first line second? line; "
+        "run `dvc repro`, which restores it"
+    )

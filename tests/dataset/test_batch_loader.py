@@ -1,92 +1,90 @@
-"""The order of training images and their augmentation."""
+"""Splits on disk, and batches of them: their images, order and augmentation."""
 
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from stages.common.errors import StageError
 from stages.dataset.augmentation import flip_and_shift
 from stages.dataset.batch_loader import BatchLoader
-from stages.dataset.splits import Split, create, keep_for_validation, write_rows
+from stages.dataset.splits import Split, SplitWriter, select
 
-COUNT = 60
+COUNT, CLASSES, SEED = 60, 10, 3
+IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, 32, 32, 3), np.uint8)
+LABELS = (np.arange(COUNT) % CLASSES).astype(np.uint16)
 
 
 @pytest.fixture
 def split(tmp_path: Path) -> Split:
-    """A split of noise."""
-    folder = tmp_path / "split"
-    x = np.random.default_rng(0).integers(0, 256, (COUNT, 32, 32, 3), np.uint8)
-    create(folder, COUNT, x.shape[1:], 10, np.dtype(np.float32))
-    write_rows(folder, 0, x, np.arange(COUNT) % 10)
-    return Split(folder)
+    """A split of noise, written in three pieces."""
+    writer = SplitWriter(tmp_path / "split", 32)
+    for rows in np.split(np.arange(COUNT), [5, 5]):
+        writer.append(IMAGES[rows], LABELS[rows])
+    writer.close()
+    return Split(tmp_path / "split")
 
 
 def images_of_epoch(batches: BatchLoader, seed: int, epoch: int) -> np.ndarray:
     """The images of an epoch, (N, 32, 32, 3), in the split's order."""
     batches.shuffle(seed, epoch)
-    x = np.concatenate([batches[index][0] for index in range(len(batches))])
-    return x[np.argsort(batches.order)]
+    return np.concatenate([x for x, _ in batches])[np.argsort(batches.order)]
+
+
+def test_split_is_a_pair_of_ordinary_arrays(split: Split, tmp_path: Path) -> None:
+    np.testing.assert_array_equal(np.load(tmp_path / "split/x.npy"), IMAGES, strict=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "split/y.npy"), LABELS, strict=True)
+
+
+def test_split_with_fewer_labels_than_images_is_refused(split: Split, tmp_path: Path) -> None:
+    np.save(tmp_path / "split/y.npy", split.labels[1:])
+    with pytest.raises(StageError, match=r"split: damaged: 60 images but 59 labels"):
+        Split(tmp_path / "split")
 
 
 def test_every_image_is_trained_on_or_kept_for_validation(split: Split) -> None:
-    original = split.read("x.npy", np.arange(COUNT))
     for share, kept in ((1.0, COUNT), (0.25, 15), (0.001, 1)):
-        selections = keep_for_validation(split, split, share, seed=3)
-        training, validation = (BatchLoader(images, 7) for images in selections)
-        assert (training.split.count, validation.split.count) == (2 * COUNT - kept, kept)
-        training.shuffle(0, 0)
-        batches = [
-            loader[index] for loader in (training, validation) for index in range(len(loader))
-        ]
-        x, y = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
-        numbers = (x[:, None] == original).all(axis=(2, 3, 4)).argmax(axis=1)
+        loaders = [BatchLoader(images, CLASSES, 7) for images in select(split, split, share, SEED)]
+        assert [loader.split.count for loader in loaders] == [2 * COUNT - kept, kept]
+        loaders[0].shuffle(SEED, 0)
+        batches = (batch for loader in loaders for batch in loader.as_dataset())
+        x, y = map(np.concatenate, zip(*batches, strict=True))
+        numbers = (x[:, None] == np.float32(IMAGES) / 255).all(axis=(2, 3, 4)).argmax(axis=1)
         assert np.array_equal(np.bincount(numbers), [2] * COUNT)  # once as a row of either split
-        assert np.array_equal(y.argmax(axis=1), numbers % 10)
+        assert np.array_equal(y, np.eye(CLASSES)[LABELS[numbers]])
 
 
 def test_shifted_image_is_filled_with_its_reflection_and_then_mirrored() -> None:
-    image = np.arange(5 * 5, dtype=np.float32).reshape(1, 5, 5, 1)
-    padded = np.pad(image, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
-    for down in range(-2, 3):
-        for right in range(-2, 3):
-            shifted = padded[:, 2 - down : 7 - down, 2 - right : 7 - right]
-            for flip in (False, True):
-                x = flip_and_shift(image, np.array([flip]), np.array([[down, right]]))
-                assert np.array_equal(x, shifted[:, :, ::-1] if flip else shifted)
+    padded = np.pad(IMAGES[:1], ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
+    for down, right, flip in np.ndindex(5, 5, 2):
+        expected = padded[:, 4 - down : 36 - down, 4 - right : 36 - right]
+        x = flip_and_shift(IMAGES[:1], np.array([flip == 1]), np.array([[down - 2, right - 2]]))
+        assert np.array_equal(x, expected[:, :, ::-1] if flip else expected)
 
 
 def test_alternating_flip_mirrors_each_image_in_every_other_epoch(split: Split) -> None:
-    batches = BatchLoader(split, 7)
-    batches.augment("alternating", 0)
-    original = split.read("x.npy", np.arange(COUNT))
-    epochs = [images_of_epoch(batches, 3, epoch) for epoch in range(4)]
-    unchanged = [(x == original).all(axis=(1, 2, 3)) for x in epochs]
-    for before, after in pairwise(unchanged):
-        assert np.array_equal(before, ~after)
-    assert 10 < unchanged[0].sum() < 50
-    assert np.array_equal(epochs[0], epochs[2])
-    assert np.array_equal(epochs[0][:, :, ::-1], epochs[1])
+    batches = BatchLoader(split, CLASSES, 7)
+    batches.augment("alternating", translate=0)
+    even, odd, next_even = (images_of_epoch(batches, SEED, epoch) for epoch in range(3))
+    assert 10 < (even == np.float32(IMAGES) / 255).all(axis=(1, 2, 3)).sum() < 50
+    assert np.array_equal([even, even[:, :, ::-1]], [next_even, odd])
 
 
 def test_images_of_an_epoch_depend_on_seed_and_epoch_alone(split: Split) -> None:
-    continued, restarted = BatchLoader(split, 7), BatchLoader(split, 7)
+    continued, restarted = (BatchLoader(split, CLASSES, 7) for _ in range(2))
     for batches in (continued, restarted):
-        batches.augment("random", 2)
-    epochs = [images_of_epoch(continued, 3, epoch) for epoch in range(3)]
-    assert np.array_equal(images_of_epoch(restarted, 3, 2), epochs[2])
-    assert not np.array_equal(epochs[1], epochs[2])
-    assert not np.array_equal(images_of_epoch(restarted, 4, 2), epochs[2])
+        batches.augment("random", translate=2)
+    first, second = (images_of_epoch(continued, SEED, epoch) for epoch in range(2))
+    assert np.array_equal(images_of_epoch(restarted, SEED, 1), second)
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(images_of_epoch(restarted, SEED + 1, 1), second)
 
 
 def test_two_processes_read_the_halves_of_each_batch(split: Split) -> None:
-    batches = BatchLoader(split, 7)
-    halves = [BatchLoader(split, 7, process, 2) for process in range(2)]
-    for each in (batches, *halves):
-        each.augment("random", 2)
-        each.shuffle(3, 2)
-    for index in range(len(batches)):
-        parts = zip(*(half[index] for half in halves), strict=True)
-        for array, array_parts in zip(batches[index], parts, strict=True):
-            assert np.array_equal(array, np.concatenate(array_parts))
+    loaders = [BatchLoader(split, CLASSES, 7, *process) for process in ((), (0, 2), (1, 2))]
+    for each in loaders:
+        each.augment("random", translate=2)
+        each.shuffle(SEED, 2)
+    for batches in zip(*loaders, strict=True):
+        for whole, *halves in zip(*batches, strict=True):
+            assert np.array_equal(whole, np.concatenate(halves))

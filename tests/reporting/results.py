@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from stages.dataset import splits
+from stages.common.params import Params
 from stages.dataset.description import Description
+from stages.dataset.splits import Split, SplitWriter
+from stages.reporting import page, summary
 from stages.reporting.model_results import ModelResult
-from stages.sources.archive import CLASSES
+from stages.sources.cifar import CLASSES
 
 HOSTILE_CLASSES = [
     '"><script>alert(1)</script>',
@@ -59,19 +61,24 @@ def model_result(
 def description(result: ModelResult, **changes: Any) -> Description:
     """The description of a data set with a model's test images, and as many in other splits."""
     counts = result.confusion_matrix.sum(axis=1).tolist()
-    fields: dict[str, Any] = {
-        "classes": result.classes,
-        "images": dict.fromkeys(["train", "validation", "test"], counts),
-        "duplicates": 0,
-        "skipped": [],
-    }
-    return Description(**{**fields, **changes})
+    images = dict.fromkeys(["train", "validation", "test"], counts)
+    fields = {"classes": result.classes, "images": images, "duplicates": 0, "skipped": []}
+    return Description.model_validate({**fields, **changes})
 
 
-def image_split(folder: Path, result: ModelResult, size: tuple[int, int]) -> splits.Split:
-    """A test split with a model's labels and random images of that size, (height, width)."""
-    images = np.random.default_rng(0).integers(0, 256, (len(result.labels), *size, 3), np.uint8)
-    dtype = np.dtype(np.uint8)
-    splits.create(folder, len(images), (*size, 3), len(result.classes), dtype)
-    splits.write_rows(folder, 0, images, result.labels)
-    return splits.Split(folder)
+def image_split(folder: Path, result: ModelResult, size: int = 32) -> Split:
+    """A test split with a model's labels and random images of that size."""
+    writer = SplitWriter(folder, size)
+    shape = len(result.labels), size, size, 3
+    writer.append(np.random.default_rng(0).integers(0, 256, shape, np.uint8), result.labels)
+    writer.close()
+    return Split(folder)
+
+
+def render_page(
+    folder: Path, results: Sequence[ModelResult], settings: Params, size: int = 32, **changes: Any
+) -> str:
+    """The page of these results; `changes` are those of the data set's description."""
+    test = image_split(folder, results[0], size)
+    pairs = summary.compare_pairs(results)
+    return page.html(results, pairs, settings, description(results[0], **changes), test)

@@ -23,12 +23,8 @@ def test_mcnemar_p_value_is_exact() -> None:
     second = np.array([False] * 9 + [True] * 1 + [True] * 30 + [False] * 5)
     # Of 10 images that only one model classifies correctly, at least 9 are the same model's:
     # 2 * (10 + 1) / 2 ** 10.
-    for pair, counts in [
-        (statistics.mcnemar(first, second), [9, 1]),
-        (statistics.mcnemar(second, first), [1, 9]),
-    ]:
-        assert [pair.only_first, pair.only_second] == counts
-        assert pair.p_value == pytest.approx(22 / 1024)
+    assert statistics.mcnemar(first, second) == pytest.approx((9, 1, 22 / 1024))
+    assert statistics.mcnemar(second, first) == pytest.approx((1, 9, 22 / 1024))
     assert statistics.mcnemar(first, first).p_value == 1
 
 
@@ -44,10 +40,7 @@ def test_calibration_error_is_the_mean_distance_between_confidence_and_accuracy(
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
     labels = np.array([0, 0, 0, 1, 0, 1])  # 3 of 4 correct at 0.9, 1 of 2 at 0.62
     reliability = statistics.reliability(probabilities, labels)
-    assert reliability.counts.sum() == 6
     assert reliability.expected_calibration_error == pytest.approx((4 * 0.15 + 2 * 0.12) / 6)
-    certain = statistics.reliability(np.eye(2)[[0, 1]], np.array([0, 1]))
-    assert certain.expected_calibration_error == 0
 
 
 def test_confusion_matrix_counts_by_true_and_predicted_class() -> None:

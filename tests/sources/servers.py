@@ -1,12 +1,15 @@
 """Servers on loopback, and how a repository's stages are made to use them."""
 
-import re
+import hashlib
+import io
+import select
+import tarfile
 import threading
-import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
-from stages.sources.download import CHUNK_BYTES
+from stages.sources import cifar
 from tests.repository import Repository
 
 # Nothing listens there, so whatever needs the network fails at once, on any machine.
@@ -33,17 +36,15 @@ class LoopbackServer(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
-    def handle_error(self, *_: object) -> None:
-        """Print nothing: clients hang up on purpose."""
+    def handle_error(self, *_: object) -> None: ...  # clients hang up on purpose
 
 
 class FaultyServer(LoopbackServer):
-    """Serves `content`, with the fault that the path names; `/recovers` is busy twice."""
+    """Serves `pages` by path, and `content` elsewhere with the fault that the path names."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(FaultyHandler)
-        self.content = content
-        self.requests: list[str] = []
+        self.content, self.pages, self.requests = content, dict[str, bytes](), list[str]()
 
 
 class FaultyHandler(BaseHTTPRequestHandler):
@@ -53,64 +54,53 @@ class FaultyHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         fault = self.path.strip("/")
+        content = self.server.pages.get(fault, self.server.content)
         self.server.requests.append(fault)
-        busy = fault == "recovers" and self.server.requests.count(fault) < 3
-        status = 503 if busy else {"404": 404, "500": 500}.get(fault)
-        if status:
-            self.send_error(status)
+        if fault == "404":
+            self.send_error(404)
         elif fault == "silent":
-            time.sleep(2)
-        elif fault in ("trickle", "trickling-header"):
-            self.trickle(b"HTTP/1.1 200 OK\r\n" + b"\r\n" * (fault == "trickle"))
-        elif fault == "not-http":
-            self.wfile.write(b"hello\r\n")
-        elif fault in ("half-a-chunk", "endless"):
-            self.send_chunks(endless=fault == "endless")
+            select.select([self.connection], [], [], 3)  # until the client hangs up
         else:
-            self.send_content(fault)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            half = content[: len(content) // 2]
+            faulty = {"half": half, "other-content": bytes(len(content))}
+            self.wfile.write(faulty.get(fault, content))
 
-    def trickle(self, beginning: bytes) -> None:
-        self.wfile.write(beginning)
-        while True:  # until the client hangs up
-            self.wfile.write(b"x")
-            time.sleep(0.2)
-
-    def send_chunks(self, endless: bool) -> None:
-        self.send_response(200)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        self.wfile.write(b"10000\r\n" + bytes(100))
-        if endless:
-            self.wfile.write(bytes(65436) + b"\r\n")
-            while True:  # until the client hangs up
-                self.wfile.write(b"10000\r\n" + bytes(65536) + b"\r\n")
-
-    def send_content(self, fault: str) -> None:
-        content = self.server.content
-        if fault == "other-content":
-            content = bytes(len(content))
-        elif fault == "too-large":
-            content *= 2
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if fault == "slow":
-            for start in range(0, len(content), CHUNK_BYTES):
-                self.wfile.write(content[start : start + CHUNK_BYTES])
-                time.sleep(0.04)
-        else:
-            self.wfile.write(content[: len(content) // 2] if fault == "half" else content)
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
+    def log_message(self, *_: object) -> None: ...
 
 
-def set_constants(repository: Repository, file: str, **constants: object) -> None:
-    """Replace the values of constants in a file of the repository's code."""
+def sha256(content: bytes) -> str:
+    """The checksum of a file's content, as sources have it."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def pack(files: Mapping[str, bytes], folder: str) -> bytes:
+    """A tar archive with files in a folder, as servers and npm packages have it."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz", compresslevel=1) as tar:
+        directory = tarfile.TarInfo(folder)
+        directory.type = tarfile.DIRTYPE
+        tar.addfile(directory)
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"{folder}/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return archive.getvalue()
+
+
+def substitute(repository: Repository, file: str, replacements: Mapping[str, str]) -> None:
+    """Replace texts in a file of the repository's code."""
     path = repository.path / file
     code = path.read_text()
-    for name, value in constants.items():
-        assignment = rf"^{name} = (\(.*?^\)|.*?$)"  # on one line or in parentheses
-        code, count = re.subn(assignment, f"{name} = {value!r}", code, flags=re.M | re.S)
-        assert count == 1, name
+    for old, new in replacements.items():
+        assert old in code, old
+        code = code.replace(old, new)
     path.write_text(code)
+
+
+def expect_archive(repository: Repository, content: bytes, server: str = cifar.SERVER) -> None:
+    """Let a repository's stages take an archive for that of CIFAR-10, and a server for its own."""
+    changes = {cifar.CIFAR10.known_hash: sha256(content), cifar.SERVER: server}
+    substitute(repository, "stages/sources/cifar.py", changes)

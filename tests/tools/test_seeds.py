@@ -7,31 +7,42 @@ from typing import Any
 import numpy as np
 
 from stages.tools import seeds
+from tests.params_edits import edited
 from tests.repository import MODELS, Repository
 
 SEEDS = [sys.executable, "-m", "stages.tools.seeds"]
 
 
-def test_only_settings_of_the_data_set_in_use_separate_experiments() -> None:
-    def row(seed: int, dataset: str, image_size: int) -> dict[str, Any]:
-        return {
-            "rev": f"{dataset}{image_size}{seed}",
-            "seed": seed,
-            "dataset": dataset,
-            "folder.image_size": image_size,
-            "sample.seed": 7 * image_size,
-            "models/simple_cnn.keras": f"checksum {dataset} {image_size} {seed}",
-            "metrics/simple_cnn.json:accuracy": 0.5,
-        }
+def flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Parameters by their keys in `dvc exp show`."""
+    items = {prefix + key: value for key, value in section.items()}
+    sections = [flat(value, f"{key}.") for key, value in items.items() if isinstance(value, dict)]
+    return {key: x for part in (items, *sections) for key, x in part.items()}
 
-    rows = [row(0, "folder", 32), row(1, "folder", 32), row(0, "folder", 64)]
-    rows += [row(0, "cifar10", 32), row(1, "cifar10", 64)]
-    accuracies = seeds.by_settings(rows, ["simple_cnn"])
-    assert {settings: [*by_seed] for (_, settings), by_seed in accuracies.items()} == {
-        (("dataset", "folder"), ("folder.image_size", 32)): [0, 1],
-        (("dataset", "folder"), ("folder.image_size", 64)): [0],
-        (("dataset", "cifar10"),): [0, 1],
-    }
+
+def settings_and_seeds(*runs: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Settings and seeds of the rows printed for experiments with these parameters."""
+    experiments = [
+        {
+            "rev": str(number),
+            "models/simple_cnn.keras": f"checksum {number}",
+            "metrics/simple_cnn.json:accuracy": 0.5,
+            **flat(edited(*edits)),
+        }
+        for number, edits in enumerate(runs)
+    ]
+    rows = seeds.table_rows(seeds.by_settings(experiments, ["simple_cnn"]))
+    return [(row["settings"], row["seeds"]) for row in rows]
+
+
+def test_only_settings_that_the_model_uses_separate_experiments() -> None:
+    small = ("dataset=folder", "folder.image_size=32")
+    assert settings_and_seeds(small, (*small, "seed=1", "sample.seed=3"), small[:1]) == [
+        ("folder.image_size 32", "0, 1"),
+        ("folder.image_size 64", "0"),
+    ]
+    unused = ("folder.image_size=32", "training.muon_momentum=0.5", "models.fast94.epochs=3")
+    assert settings_and_seeds(("seed=0",), ("seed=1", *unused)) == [("", "0, 1")]
 
 
 def test_queued_experiments_give_mean_and_spread_over_seeds(clone: Repository) -> None:
@@ -55,13 +66,13 @@ def test_queued_experiments_give_mean_and_spread_over_seeds(clone: Repository) -
     accuracies = list(by_seed.values())
     assert table[0] == [
         "simple_cnn",
-        "epochs 1, dropout 0.5",
+        "dropout 0.5, epochs 1",
         "0, 1",
         f"{np.mean(accuracies):.2%}",
         f"{np.std(accuracies, ddof=1):.2%}",
         f"{min(accuracies):.2%} to {max(accuracies):.2%}",
     ]
-    assert table[1][:3] == ["simple_cnn", "epochs 2, dropout 0.1", "0"]
+    assert table[1][:3] == ["simple_cnn", "dropout 0.1, epochs 2", "0"]
     # The other models were trained only once.
     assert [row[:3] for row in table[2:]] == [[model, "", "0"] for model in MODELS[1:]]
 
