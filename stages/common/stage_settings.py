@@ -45,7 +45,7 @@ def load(stage: str) -> params.Params:
     settings, file = params.load(), paths.SETTINGS / f"{stage}.json"
     used = used_by_stages(settings.model_dump())
     if stage not in used:
-        raise StageError(f"{paths.PARAMS}: has no model for {stage}; it has {', '.join(used)}")
+        raise StageError(f"{paths.PARAMS}: no entry for {stage}; there are {', '.join(used)}")
     with reading(file):
         written = json.loads(file.read_text(encoding="utf-8"))
     if written != used[stage]:
