@@ -168,7 +168,8 @@ def prepare_random(images: int) -> None:
     from stages.sources.images import Images
 
     classes = [str(number) for number in range(CLASSES)]
-    source = Images(classes, 32, images, 1, random_batches(images + 1))
+    files = [str(number) for number in range(images + 1)]
+    source = Images(classes, files, 32, images, 1, random_batches(images + 1))
     ranges = split_ranges(source, 0.1)
     write(source, ranges, {split: split for split in ranges})
 
@@ -259,6 +260,7 @@ def bench_operations(models: list[str]) -> None:
     """Print operations and rates of each recorded training run."""
     from stages.common import params, paths
     from stages.dataset.splits import Split, select
+    from stages.dataset.training_length import fit_to
 
     os.chdir(ROOT)
     settings, splits = params.load(), (Split(paths.TRAIN), Split(paths.VALIDATION))
@@ -268,8 +270,8 @@ def bench_operations(models: list[str]) -> None:
     for name in models:
         model_params = settings.model(name)
         per_image = count_operations(name)
-        images, _ = select(*splits, model_params.validation_share, settings.seed)
-        total = per_image * images.count * model_params.epochs
+        images, _ = select(*splits, model_params, settings.seed)
+        total = per_image * images.count * fit_to(model_params, images.count).epochs
         recorded = json.loads((paths.PROVENANCE / f"{name}.json").read_text())
         seconds = sum(recorded["epoch_seconds"])
         rate, matrix_rate = total / seconds, matrix_rates[model_params.precision]

@@ -1,18 +1,21 @@
 """Compare the models.
 
 Reads data/evaluations/, metrics/curves/, metrics/provenance/ (for training times), data/test/,
-data/description.json and params.yaml.
+data/files.csv, data/description.json and params.yaml.
 Writes the comparison's numbers to data/comparison.json, and to metrics/: report.html, the whole
-comparison as a page; report.md, a summary; learning_curves.csv, for DVC's plots; comparison.png,
-accuracy_by_minutes.png, learning_curves.png and confusion_matrices.png.
+comparison as a page; report.md, a summary; images.csv, every image with its predictions;
+learning_curves.csv, for DVC's plots; comparison.png, accuracy_by_minutes.png, learning_curves.png
+and confusion_matrices.png.
 """
 
+import csv
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from stages.common import command_line, params, paths
 from stages.common.atomic import atomic_write, write_csv, write_json
 from stages.common.console import print_inputs, print_outputs
+from stages.common.errors import reading
 from stages.common.locks import lock_stage
 from stages.dataset import description
 from stages.dataset.splits import Split
@@ -28,6 +31,7 @@ def numbers(results: Sequence[ModelResult], pairs: tables.Pairs) -> dict[str, An
                 "accuracy": result.accuracy,
                 "interval": result.interval,
                 "balanced_accuracy": result.balanced_accuracy,
+                "failure": result.failure,
                 **{f"top{k}_accuracy": value for k, value in result.top_k_accuracy.items()},
                 "loss": result.loss,
                 "calibration_error": result.reliability.expected_calibration_error,
@@ -54,20 +58,43 @@ def learning_curves(results: Sequence[ModelResult]) -> Iterator[tuple[str, str, 
                 yield result.name, split, epoch, *values
 
 
+def predictions(
+    results: Sequence[ModelResult], files: Sequence[dict[str, str]]
+) -> Iterator[dict[str, str]]:
+    """Every image with its split, class and file; a test image with each model's prediction."""
+    test = iter(range(len(results[0].labels)))
+    for row in files:
+        index = next(test) if row["split"] == paths.TEST.name else None
+        for result in results:
+            named = probability = ""
+            if index is not None:
+                named = result.classes[result.predicted[index]]
+                probability = f"{result.probabilities[index].max():.4f}"
+            row |= {result.name: named, f"{result.name} probability": probability}
+        yield row
+
+
 def main() -> None:
     settings = params.load()
     lock_stage("compare")
-    print_inputs(paths.EVALUATIONS, paths.CURVES, paths.PROVENANCE, paths.TEST, paths.DESCRIPTION)
+    inputs = paths.EVALUATIONS, paths.CURVES, paths.PROVENANCE, paths.TEST, paths.DESCRIPTION
+    print_inputs(*inputs, paths.FILES)
     test, data = Split(paths.TEST), description.read()
     labels = test.labels.astype(int)
+    with reading(paths.FILES), paths.FILES.open(newline="", encoding="utf-8") as file:
+        files = [*csv.DictReader(file)]
     results = [model_results.read(name, labels) for name in settings.models]
+    if results[0].unequal_classes:
+        results.sort(key=lambda result: -result.score)
     pairs = summary.compare_pairs(results)
 
     # Everything is computed before anything is written.
     report = summary.markdown(results, pairs, settings, data)
-    html = page.html(results, pairs, settings, data, test)
+    test_files = [row["file"] for row in files if row["split"] == paths.TEST.name]
+    html = page.html(results, pairs, settings, data, test, test_files)
     texts = {paths.REPORT_HTML: html, paths.REPORT_MD: report}
     comparison, curves = numbers(results, pairs), [*learning_curves(results)]
+    images = [*predictions(results, files)]
     figures = {
         paths.COMPARISON_PNG: charts.accuracies(results, settings.notebook),
         paths.ACCURACY_BY_MINUTES_PNG: charts.accuracy_by_minutes(results),
@@ -79,10 +106,13 @@ def main() -> None:
             partial.write_text(text, encoding="utf-8")
     write_json(paths.COMPARISON_JSON, comparison)
     write_csv(paths.LEARNING_CURVES_CSV, ["model", "split", "epoch", "accuracy", "loss"], curves)
+    write_csv(paths.IMAGES_CSV, images[0], (row.values() for row in images))
     for path, figure in figures.items():
         charts.save_png(figure, path)
     print(f"\n{report}")
-    print_outputs(*texts, paths.COMPARISON_JSON, paths.LEARNING_CURVES_CSV, *figures)
+    print_outputs(
+        *texts, paths.IMAGES_CSV, paths.COMPARISON_JSON, paths.LEARNING_CURVES_CSV, *figures
+    )
 
 
 if __name__ == "__main__":

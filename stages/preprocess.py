@@ -2,7 +2,8 @@
 
 Reads data/settings/preprocess.json, data/source.json, and the download or the folder that it names.
 Writes data/{train,validation,test}/, each with `x.npy`, images (N, H, W, 3) uint8, and `y.npy`,
-labels (N,) uint16; and data/description.json with the classes and the number of their images.
+labels (N,) uint16; data/files.csv, the name of each image, in the same order; and
+data/description.json with the classes, the number of their images and what is wrong with some.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.common import command_line, params, paths, stage_settings
-from stages.common.atomic import atomic_write, write_json
+from stages.common.atomic import atomic_write, write_csv, write_json
 from stages.common.console import first_few, print_inputs, print_outputs
 from stages.common.errors import StageError, reading
 from stages.common.locks import lock_stage
@@ -24,6 +25,7 @@ from stages.sources import cifar, download, folder, generated
 from stages.sources.images import Images
 
 Ranges = dict[Path, tuple[int, int]]  # first row and last row + 1 of each split
+FileRow = tuple[str, str, str, str]  # split, class, file, and an earlier file with the same image
 
 
 def open_images(settings: params.Params) -> Images:
@@ -69,12 +71,31 @@ def image_checksums(images: np.ndarray) -> np.ndarray:
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
-def write(images: Images, ranges: Ranges, folders: dict[Path, Path]) -> Description:
+def file_rows(
+    images: Images, ranges: Ranges, rows: np.ndarray, labels: np.ndarray, checksums: np.ndarray
+) -> list[FileRow]:
+    """What data/files.csv says of the images, given their rows, labels and checksums (N,)."""
+    starts = [first for first, _ in ranges.values()]
+    splits = np.searchsorted(starts, rows, side="right") - 1
+    _, first, numbers = np.unique(checksums, return_index=True, return_inverse=True)
+    names, files = [split.name for split in ranges], [images.files[row] for row in rows]
+    return [
+        (names[split], images.classes[label], file, files[same] if same < index else "")
+        for index, (split, label, file, same) in enumerate(
+            zip(splits, labels, files, first[numbers], strict=True)
+        )
+    ]
+
+
+def write(
+    images: Images, ranges: Ranges, folders: dict[Path, Path]
+) -> tuple[Description, list[FileRow]]:
     """Write each split to its folder, batch by batch."""
     writers = {split: SplitWriter(folders[split], images.size) for split in ranges}
-    rows, checksums, skipped = [], [], []
+    rows, labels, checksums, skipped = [], [], [], []
     for batch in images.batches:
         rows.append(batch.rows)
+        labels.append(batch.labels)
         checksums.append(image_checksums(batch.images))
         skipped += batch.skipped
         for split, (first, last) in ranges.items():
@@ -82,17 +103,27 @@ def write(images: Images, ranges: Ranges, folders: dict[Path, Path]) -> Descript
             writers[split].append(batch.images[selected], batch.labels[selected])
     for writer in writers.values():
         writer.close()
-    is_test = np.concatenate(rows) >= images.train_count
-    every_checksum = np.concatenate(checksums)
+    files = file_rows(images, ranges, *map(np.concatenate, (rows, labels, checksums)))
+    originals = {file: (split, label) for split, label, file, same in files if not same}
+    copies = [(*row, *originals[row[3]]) for row in files if row[3]]
     return Description(
         classes=images.classes,
         images={
             split.name: np.bincount(writer.labels, minlength=len(images.classes)).tolist()
             for split, writer in writers.items()
         },
-        duplicates=int(np.isin(every_checksum[is_test], every_checksum[~is_test]).sum()),
+        duplicates=[
+            f"{file} = {same} ({other})"
+            for split, _, file, same, other, _ in copies
+            if split == paths.TEST.name != other
+        ],
+        contradictions=[
+            f"{file} ({label}) = {same} ({other})"
+            for _, label, file, same, _, other in copies
+            if label != other
+        ],
         skipped=skipped,
-    )
+    ), files
 
 
 def check_remaining(description: Description, ranges: Ranges) -> None:
@@ -116,8 +147,8 @@ def print_description(description: Description, size: int) -> None:
         print(f"{split}: {sum(counts):,} images of {size} x {size} pixels")
     if notice := description.skipped_notice:
         print(f"NOTICE: {notice}: {first_few(description.skipped)}")
-    if notice := description.duplicates_notice:
-        print(f"NOTICE: {notice}")
+    for notice, files in description.same_images.items():
+        print(f"NOTICE: {notice} {first_few(files)}")
 
 
 def main() -> None:
@@ -127,11 +158,12 @@ def main() -> None:
     ranges = split_ranges(images, settings.validation_split)
     with ExitStack() as stack:
         folders = {split: stack.enter_context(atomic_write(split)) for split in ranges}
-        description = write(images, ranges, folders)
+        description, files = write(images, ranges, folders)
         check_remaining(description, ranges)
+        write_csv(paths.FILES, ["split", "class", "file", "same as"], files)
         write_json(paths.DESCRIPTION, description.model_dump())
     print_description(description, images.size)
-    print_outputs(*ranges, paths.DESCRIPTION)
+    print_outputs(*ranges, paths.FILES, paths.DESCRIPTION)
 
 
 if __name__ == "__main__":

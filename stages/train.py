@@ -3,11 +3,13 @@
 Reads data/settings/train/MODEL.json, data/train/, data/validation/ and, for a pretrained model,
 data/weights/imagenet/. Writes models/MODEL.keras and, after every epoch, metrics/curves/MODEL/.
 Until training is complete, models/checkpoints/MODEL/ has a checkpoint of the last completed epoch,
-from which it resumes. metrics/provenance/MODEL.json says where the model comes from; it is not an
-output of the stage, as it differs between equal runs.
+from which it resumes, and the features that a frozen network has computed.
+metrics/provenance/MODEL.json says where the model comes from; it is not an output of the stage, as
+it differs between equal runs.
 """
 
 import gc
+import math
 import os
 import sys
 from contextlib import nullcontext
@@ -18,9 +20,12 @@ from stages.common.locks import lock_stage
 from stages.common.quiet_keras import keras
 from stages.dataset import splits
 from stages.dataset.batch_loader import BatchLoader
+from stages.dataset.training_length import fit_to
 from stages.training import (
+    batch_normalization,
     callbacks,
     distributed,
+    features,
     model_file,
     network,
     optimizer,
@@ -33,32 +38,66 @@ from stages.training.fused_kernels import fused_layers
 from stages.training.learning_curves import LearningCurves
 from stages.training.memory_allocator import keep_freed_memory
 
+FEW_STEPS, FEW_IMAGES = 100, 20
+
+
+def notice(steps: int, validation_images: int) -> str:
+    """What makes no sense with so few images; empty if nothing does."""
+    problems = []
+    if steps < FEW_STEPS:
+        problems.append(f"only {steps} steps: lower batch_size, or raise epochs")
+    if validation_images < FEW_IMAGES:
+        problems.append(
+            f"only {validation_images} validation images, whose accuracy says little: add images, "
+            "or raise validation_split"
+        )
+    return "; ".join(problems)
+
 
 def train(name: str, settings: params.Params, process: int, processes: int) -> None:
     """Train a model in this process, one of `processes`; process 0 writes the results."""
-    model_params = settings.model(name)
     prepared = splits.Split(paths.TRAIN), splits.Split(paths.VALIDATION)
     classes = int(prepared[0].labels.max()) + 1  # all have training images
-    selections = splits.select(*prepared, model_params.validation_share, settings.seed)
+    selections = splits.select(*prepared, settings.model(name), settings.seed)
+    model_params = fit_to(settings.model(name), selections[0].count)
     for images in selections:
         distributed.check_divisible(images.count, model_params.batch_size)
+    steps = model_params.epochs * math.ceil(selections[0].count / model_params.batch_size)
+    if process == 0:
+        print_inputs(paths.TRAIN, paths.VALIDATION)
+        number = [*settings.models].index(name) + 1
+        print(
+            f"{name}, model {number} of {len(settings.models)}: {selections[0].count:,} images, "
+            f"batches of {model_params.batch_size:,}, {model_params.epochs} epochs, "
+            f"{steps:,} steps",
+            flush=True,
+        )
+        if text := notice(steps, selections[1].count):
+            print(f"NOTICE: {text}", flush=True)
+
+    model = network.build(name, settings, prepared[0], classes)
+    identity = fingerprint(name, settings)
+    augmented = model_params.flip != "none" or model_params.translate
+    divided = None if augmented or processes > 1 else features.divide(model)
+    fitted = model
+    if divided:
+        frozen, fitted = divided
+        folder = paths.CHECKPOINTS / name / f"features-{identity[:16]}"
+        selections = (
+            features.compute(frozen, selections[0], folder / "training"),
+            features.compute(frozen, selections[1], folder / "validation"),
+        )
     training, validation = (
         BatchLoader(images, classes, model_params.batch_size, process, processes)
         for images in selections
     )
     training.augment(model_params.flip, model_params.translate)
-
-    model = network.build(name, settings, prepared[0], classes)
     frozen_batch_normalization = callbacks.FrozenBatchNormalization(
-        model, model_params.frozen_batch_norm_epochs, model_params.epochs
+        fitted, model_params.frozen_batch_norm_epochs, model_params.epochs
     )
-    steps = model_params.epochs * len(training)
-    optimizer.compile_for_training(model, model_params, steps)
-
+    optimizer.compile_for_training(fitted, model_params, steps)
     checkpoints = Checkpoints(
-        paths.CHECKPOINTS / name,
-        fingerprint(name, settings),
-        [*model.variables, *model.optimizer.variables],
+        paths.CHECKPOINTS / name, identity, [*fitted.variables, *fitted.optimizer.variables]
     )
     completed = checkpoints.restore(process, processes)
     epoch_callbacks = [
@@ -71,15 +110,15 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     verbose = 0
     if process == 0:
         if completed:
-            print(f"resuming {name} after epoch {completed} of {model_params.epochs}")
-        print_inputs(paths.TRAIN, paths.VALIDATION)
+            print(f"resuming {name} after epoch {completed} of {model_params.epochs}", flush=True)
         curves = LearningCurves(paths.CURVES / name, checkpoints.history)
         epoch_callbacks.append(callbacks.RecordEpoch(checkpoints, curves))
+        epoch_callbacks.append(callbacks.PrintTimeLeft(model_params.epochs))
         # Keras' progress bar in a terminal that can show it, else one line per epoch.
         has_bar = sys.stdout.isatty() and sys.stdout.encoding.lower().startswith("utf")
         verbose = 1 if has_bar and not os.environ.get("NO_COLOR") else 2
-    with fused_layers(model) if model_params.fused_kernels else nullcontext():
-        model.fit(
+    with fused_layers(fitted) if model_params.fused_kernels else nullcontext():
+        fitted.fit(
             training.as_dataset(),
             validation_data=validation.as_dataset(),
             initial_epoch=completed,
@@ -88,6 +127,10 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
             shuffle=False,  # a callback does: the state of Keras' shuffling cannot be saved
             verbose=verbose,
         )
+    frozen_throughout = model_params.frozen_batch_norm_epochs >= model_params.epochs
+    if steps < model_params.recompute_batch_norm_below and not frozen_throughout and processes == 1:
+        training.shuffle(settings.seed, model_params.epochs)
+        batch_normalization.recompute(fitted, training)
     if process > 0:
         return
 
@@ -95,6 +138,7 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     model = test_time_augmentation.average_views(model, model_params.tta_views)
     optimizer.compile_for_saving(model, model_params, steps)
     checkpoints.variables = ()
+    del fitted
     gc.collect()  # frees the optimizer's variables: saving needs memory as well
     model_file.save(model, paths.MODELS / f"{name}.keras")
     provenance.record(name, checkpoints.history)

@@ -26,26 +26,34 @@ from stages.common import paths
 from stages.common.errors import StageError
 
 SHOWN_PROBLEMS = 5
-MODEL_NAME = re.compile("[A-Za-z][A-Za-z0-9_]{0,99}")
+NAME = re.compile("[A-Za-z][A-Za-z0-9_]{0,99}")
 
 
-def check_model_name(name: str) -> str:
-    """Refuse what cannot name a module, files and a DVC stage, or has no architecture file."""
-    if not MODEL_NAME.fullmatch(name):
+def check_name(name: str) -> str:
+    """Refuse what cannot name a module, files and a DVC stage."""
+    if not NAME.fullmatch(name):
         raise PydanticCustomError(
             "name",
-            "a model's name is up to 100 letters, digits and underscores, beginning with a letter; "
+            "a name is up to 100 letters, digits and underscores, beginning with a letter; "
             "rename it",
-        )
-    file = paths.ARCHITECTURES / f"{name}.py"
-    if not file.is_file():
-        raise PydanticCustomError(
-            "file", "there is no {file}; write it, or correct the name", {"file": str(file)}
         )
     return name
 
 
-ModelName = Annotated[str, AfterValidator(check_model_name)]
+def check_architecture(name: str) -> str:
+    """Refuse an architecture without a file."""
+    file = paths.ARCHITECTURES / f"{name}.py"
+    if not file.is_file():
+        raise PydanticCustomError(
+            "file",
+            "there is no {file}; write it and `git add` it, or correct the name",
+            {"file": str(file)},
+        )
+    return name
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+Architecture = Annotated[Name, AfterValidator(check_architecture)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
@@ -62,6 +70,10 @@ class TrainingParams(Strict):
     """The `training` section: how models are trained, unless a model's entry overrides it."""
 
     validation_share: float = Field(gt=0, le=1)
+    min_validation_images: int = Field(ge=1)
+    min_batches: int = Field(ge=0, le=10_000)
+    min_batch_size: BatchSize
+    min_steps: int = Field(ge=1, le=1_000_000)
     precision: Literal["float32", "mixed_bfloat16"]
     fused_kernels: bool
     optimizer: Literal["adam", "sgd", "muon"]
@@ -77,6 +89,7 @@ class TrainingParams(Strict):
     flip: Literal["none", "random", "alternating"]
     translate: int = Field(ge=0, le=31)
     frozen_batch_norm_epochs: int = Field(ge=0, le=100_000)
+    recompute_batch_norm_below: int = Field(ge=0, le=1_000_000)
     tta_views: Literal[1, 2, 6]
 
     @field_validator("warmup_fraction")
@@ -99,6 +112,7 @@ class ModelParams(TrainingParams):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, bool | int | float | str] = Field(init=False)
 
+    architecture: Architecture
     epochs: Epochs
     batch_size: BatchSize
     weights: Literal["random", "imagenet"]
@@ -138,8 +152,8 @@ class Params(Strict):
     epochs: Epochs
     batch_size: BatchSize
     training: TrainingParams
-    models: dict[ModelName, ModelParams] = Field(min_length=1)
-    notebook_accuracy: dict[ModelName, Fraction]
+    models: dict[Name, ModelParams] = Field(min_length=1)
+    notebook_accuracy: dict[Name, Fraction]
 
     @field_validator("models", mode="before")
     @classmethod

@@ -13,6 +13,7 @@ TRAIN = Path("data/train")
 VALIDATION = Path("data/validation")
 TEST = Path("data/test")
 DESCRIPTION = Path("data/description.json")
+FILES = Path("data/files.csv")  # of the prepared images
 EVALUATIONS = Path("data/evaluations")
 
 MODELS = Path("models")
@@ -27,6 +28,7 @@ PREDICTIONS = METRICS / "predictions"
 CLASS_ACCURACIES = METRICS / "classes"
 REPORT_HTML = METRICS / "report.html"
 REPORT_MD = METRICS / "report.md"
+IMAGES_CSV = METRICS / "images.csv"
 COMPARISON_JSON = Path("data/comparison.json")
 COMPARISON_PNG = METRICS / "comparison.png"
 ACCURACY_BY_MINUTES_PNG = METRICS / "accuracy_by_minutes.png"

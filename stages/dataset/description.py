@@ -12,18 +12,25 @@ class Description(Strict):
 
     classes: list[str]  # in the order of their labels
     images: dict[str, list[NonNegativeInt]]  # of each class, by split: train, validation, test
-    duplicates: NonNegativeInt  # test images that are training or validation images as well
+    duplicates: list[str]  # test images that are training or validation images as well, and which
+    contradictions: list[str]  # images that are also in another class, and which
     skipped: list[str]  # unreadable files that were left out, and why
 
     @property
-    def duplicates_notice(self) -> str:
-        """What duplicates mean for the accuracies; empty without any."""
-        if not self.duplicates:
-            return ""
-        return (
-            f"{self.duplicates:,} of the {sum(self.images['test']):,} test images are training or "
-            "validation images as well: their accuracy is not that of unseen images."
+    def same_images(self) -> dict[str, list[str]]:
+        """Notices about equal images, and which these are; empty without any."""
+        tested = sum(self.images["test"])
+        duplicates = (
+            f"{len(self.duplicates):,} of the {tested:,} test images are training or validation "
+            "images as well: their accuracy is not that of unseen images."
         )
+        count = len(self.contradictions)
+        contradictions = (
+            f"{count:,} image{'s are' if count > 1 else ' is'} in another class as well: no model "
+            "can get both right."
+        )
+        notices = {duplicates: self.duplicates, contradictions: self.contradictions}
+        return {notice: files for notice, files in notices.items() if files}
 
     @property
     def skipped_notice(self) -> str:

@@ -1,6 +1,7 @@
 """The splits on disk: memory-mappable arrays, written and read in pieces.
 
 A split is a folder with `x.npy`, images (N, H, W, 3) uint8, and `y.npy`, their labels (N,) uint16.
+During training it may have float32 features in place of images.
 """
 
 import math
@@ -10,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from stages.common.errors import reading
+from stages.common.params import ModelParams
 
 
 def scale(images: np.ndarray) -> np.ndarray:
-    """Convert uint8 images to float32 in [0, 1]."""
-    return images.astype(np.float32) / 255
+    """Convert uint8 images to float32 in [0, 1]; features are float32 already."""
+    return images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
 
 
 class SplitWriter:
@@ -60,7 +62,7 @@ class Split:
             if len(self.labels) != self.count:
                 raise ValueError(f"{self.count} images but {len(self.labels)} labels")
             self.image_shape: tuple[int, ...] = tuple(image_shape)
-            self.offset = x.offset
+            self.offset, self.dtype = x.offset, x.dtype
             self.file = (folder / "x.npy").open("rb")
 
     def images(self, rows: np.ndarray) -> np.ndarray:
@@ -68,9 +70,9 @@ class Split:
 
         Read, not mapped: a memory map counts whole megabytes around each row as process memory.
         """
-        size, file = math.prod(self.image_shape), self.file.fileno()
+        size, file = math.prod(self.image_shape) * self.dtype.itemsize, self.file.fileno()
         content = b"".join(os.pread(file, size, self.offset + size * int(row)) for row in rows)
-        return np.frombuffer(content, np.uint8).reshape(len(rows), *self.image_shape)
+        return np.frombuffer(content, self.dtype).reshape(len(rows), *self.image_shape)
 
 
 class Selection:
@@ -95,21 +97,22 @@ class Selection:
         return images
 
 
-def validation_count(count: int, share: float) -> int:
-    """How many of `count` validation images a model does not train on, at least one."""
-    return max(1, round(share * count))
+def validation_count(count: int, settings: ModelParams) -> int:
+    """How many of `count` validation images a model does not train on."""
+    share = round(settings.validation_share * count)
+    return min(count, max(share, settings.min_validation_images))
 
 
 def select(
-    training: Split, validation: Split, share: float, seed: int
+    training: Split, validation: Split, settings: ModelParams, seed: int
 ) -> tuple[Split | Selection, Split | Selection]:
-    """What a model trains on and is validated with, if a random share of `validation` is left out.
+    """What a model trains on and is validated with, as a random share of `validation` is left out.
 
     The other validation images are training images. Without others it is the splits themselves,
     which are faster to read than a selection.
     """
     order = np.random.default_rng(seed).permutation(validation.count)
-    left_out, moved = np.split(order, [validation_count(validation.count, share)])
+    left_out, moved = np.split(order, [validation_count(validation.count, settings)])
     if not len(moved):
         return training, validation
     return (

@@ -22,6 +22,7 @@ from stages.common.atomic import atomic_write
 from stages.common.console import printable
 from stages.reporting.model_results import ModelResult
 from stages.reporting.statistics import BINS
+from stages.reporting.tables import baseline
 
 INK = "#0a0b0c"  # color of text and lines; the page replaces it by its own
 # Matplotlib's colors, four of them darker: each has a contrast of 3 : 1 or more, as WCAG 2.2 asks
@@ -94,11 +95,19 @@ def accuracies(results: Sequence[ModelResult], notebook: Mapping[str, float]) ->
             label="notebook",
         )
         figure.legend(loc="outside lower right", frameon=False)
-    # What needs no model: guessing, or naming the largest class each time.
-    chance, label = 100 / len(results[0].classes), "chance"
     if results[0].unequal_classes:
-        chance = 100 * np.bincount(results[0].labels).max() / len(results[0].labels)
-        label = "always the largest class"
+        axes.scatter(
+            [100 * result.balanced_accuracy for result in results],
+            np.arange(len(results)) + 0.28,
+            marker="o",
+            s=30,
+            facecolor="white",
+            edgecolor=INK,
+            zorder=3,
+            label="balanced accuracy",
+        )
+        figure.legend(loc="outside lower right", frameon=False)
+    chance, label = 100 * results[0].largest_class_accuracy, baseline(results[0])
     axes.axvline(chance, color="grey", linestyle=":", linewidth=1)
     axes.text(chance, 1, label, color="grey", ha="center", transform=axes.get_xaxis_transform())
     axes.invert_yaxis()  # the first model on top

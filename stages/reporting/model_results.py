@@ -110,6 +110,33 @@ class ModelResult:
         """Whether the classes' numbers of test images differ so much that accuracy misleads."""
         return statistics.unequal(self.confusion_matrix.sum(axis=1))
 
+    @cached_property
+    def score(self) -> float:
+        """What models are ranked by: balanced accuracy if classes are unequal, else accuracy."""
+        return self.balanced_accuracy if self.unequal_classes else self.accuracy
+
+    @cached_property
+    def largest_class_accuracy(self) -> float:
+        """The accuracy of naming the largest class each time: chance, if classes are equal."""
+        return float(self.confusion_matrix.sum(axis=1).max() / len(self.labels))
+
+    @cached_property
+    def failure(self) -> str:
+        """Why the model is no better than always naming the largest class; empty if it is."""
+        named = np.unique(self.predicted)
+        if len(named) == 1:
+            return f"predicts {self.classes[named[0]]} for every image"
+        if self.interval.low <= self.largest_class_accuracy:
+            return f"the 95 % interval of its accuracy begins at {self.interval.low:.1%}"
+        return ""
+
+    @cached_property
+    def missed_classes(self) -> list[str]:
+        """The classes of whose test images none is classified correctly."""
+        matrix = self.confusion_matrix
+        missed = matrix.any(axis=1) & (matrix.diagonal() == 0)
+        return [self.classes[index] for index in np.flatnonzero(missed)]
+
     @property
     def many_classes(self) -> bool:
         """Whether there are too many classes for a name and numbers of each in a chart."""

@@ -49,12 +49,14 @@ def square_svg(
     return charts.svg(figure, f"{result.name}: {description}")
 
 
-def cards(indices: np.ndarray, results: Sequence[ModelResult], test: Split) -> list[dict[str, Any]]:
-    """The test images at `indices` with their class and the predictions of `results`."""
+def cards(
+    indices: np.ndarray, results: Sequence[ModelResult], test: Split, files: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The test images at `indices` with file, class and the predictions of `results`."""
     classes, labels = results[0].classes, results[0].labels
     return [
         {
-            "index": int(index),
+            "file": files[index],
             "source": data_uri(image),
             "true": classes[labels[index]],
             "predictions": [
@@ -76,8 +78,9 @@ def html(
     settings: Params,
     data: Description,
     test: Split,
+    files: Sequence[str],
 ) -> str:
-    """The page."""
+    """The page; `files` are the names of the test images."""
     best, many_classes = summary.most_accurate(results), results[0].many_classes
     order = best.classes_by_accuracy() if many_classes else range(len(data.classes))
     missed_by_all = np.flatnonzero(~np.any([result.correct for result in results], axis=0))
@@ -92,8 +95,10 @@ def html(
     )
     return environment.get_template(TEMPLATE.name).render(
         dataset=settings.dataset_title,
-        notices=[*filter(None, (summary.sample_notice(settings), data.duplicates_notice))],
+        sample_notice=summary.sample_notice(settings),
+        same_images=data.same_images,
         summary=summary.summary(results, pairs),
+        warnings=summary.warnings(results),
         images=summary.images(data, settings),
         skipped_notice=data.skipped_notice,
         skipped=data.skipped,
@@ -108,6 +113,7 @@ def html(
             "bar chart of the test accuracies; the table above has the numbers",
         ),
         pairs=tables.pairs(pairs),
+        test_title=summary.test_title(results),
         significance=summary.SIGNIFICANCE / max(len(pairs), 1),
         learning_curves=charts.svg(
             charts.learning_curves(results, rows=2, columns=1),
@@ -138,13 +144,13 @@ def html(
             (
                 result.name,
                 int((~result.correct).sum()),
-                cards(result.most_confident_mistakes(MAX_MISTAKES), [result], test),
+                cards(result.most_confident_mistakes(MAX_MISTAKES), [result], test, files),
             )
             for result in results
         ],
         missed_by_all=len(missed_by_all),
-        hardest=cards(hardest, results, test),
+        hardest=cards(hardest, results, test, files),
         shared_params=tables.shared_params(settings),
-        model_params=tables.model_params(settings),
+        model_params=tables.model_params(settings, data),
         provenance=tables.provenance(results),
     )

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 BINS = 15  # of the confidence, as in Guo et al.
+DRAWS = 9_999  # of a permutation test
 IMBALANCE_RATIO = 1.5  # of the largest class to the smallest, from which their sizes matter
 
 
@@ -59,6 +60,26 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> Pair:
     discordant = only_first + only_second
     p_value = binomtest(only_first, discordant).pvalue if discordant else 1.0
     return Pair(only_first, only_second, float(p_value))
+
+
+def balanced_mcnemar(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> Pair:
+    """McNemar's test of the difference in balanced accuracy, given (N,) bool, (N,) and the labels.
+
+    Each class counts the same. Under the null hypothesis, an image that only one model classifies
+    correctly is equally likely to be either's, in each class: a permutation test by random draws.
+    """
+    images = np.bincount(labels)
+    only_first, only_second = (
+        np.bincount(labels[correct], minlength=len(images))
+        for correct in (first & ~second, second & ~first)
+    )
+    discordant, weights = only_first + only_second, 1 / np.maximum(images, 1)
+    draws = np.random.default_rng(0).binomial(discordant, 0.5, (DRAWS, len(images)))
+    differences = abs((2 * draws - discordant) @ weights)
+    observed = abs((only_first - only_second) @ weights)
+    as_large = int((differences >= observed - 1e-9).sum())  # up to rounding
+    p_value = (as_large + 1) / (DRAWS + 1)
+    return Pair(int(only_first.sum()), int(only_second.sum()), p_value)
 
 
 def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> float:

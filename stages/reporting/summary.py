@@ -6,13 +6,14 @@ from itertools import combinations
 import numpy as np
 
 from stages.common import paths
+from stages.common.console import first_few
 from stages.common.params import Params
 from stages.dataset.description import Description
 from stages.dataset.splits import validation_count
 from stages.reporting import tables
 from stages.reporting.markdown import escape, markdown_table
 from stages.reporting.model_results import FEW_CLASSES, ModelResult
-from stages.reporting.statistics import Pair, mcnemar, unequal
+from stages.reporting.statistics import Pair, balanced_mcnemar, mcnemar, unequal
 
 SIGNIFICANCE = 0.05
 SHOWN_CLASSES = 5  # smallest and largest, least and most accurate
@@ -21,24 +22,46 @@ SHOWN_FILES = 10  # that were left out
 
 def compare_pairs(results: Sequence[ModelResult]) -> dict[tuple[str, str], Pair]:
     """McNemar's test of every two models, by their names."""
-    return {
-        (first.name, second.name): mcnemar(first.correct, second.correct)
-        for first, second in combinations(results, 2)
-    }
+
+    def compare(first: ModelResult, second: ModelResult) -> Pair:
+        if first.unequal_classes:
+            return balanced_mcnemar(first.correct, second.correct, first.labels)
+        return mcnemar(first.correct, second.correct)
+
+    return {(pair[0].name, pair[1].name): compare(*pair) for pair in combinations(results, 2)}
+
+
+def test_title(results: Sequence[ModelResult]) -> str:
+    """The test that compares two models."""
+    if results[0].unequal_classes:
+        return "McNemar's test of the balanced accuracies"
+    return "exact McNemar test"
 
 
 def most_accurate(results: Sequence[ModelResult]) -> ModelResult:
-    """The model with the highest accuracy."""
-    return max(results, key=lambda result: result.accuracy)
+    """The model with the highest score; of those that fail only if all do."""
+    return max(results, key=lambda result: (not result.failure, result.score))
 
 
 def summary(results: Sequence[ModelResult], pairs: tables.Pairs) -> str:
     """The outcome in a few sentences."""
     best = most_accurate(results)
+    if best.failure:
+        return (
+            f"No model is better than {tables.baseline(best)} "
+            f"({best.largest_class_accuracy:.2%} of {len(best.labels):,} test images)."
+        )
     text = (
-        f"{best.name} is the most accurate model: {best.accuracy:.2%} of {len(best.labels):,} test "
-        f"images (95 % interval {best.interval.low:.1%} to {best.interval.high:.1%})."
+        f"{best.accuracy:.2%} of {len(best.labels):,} test images (95 % interval "
+        f"{best.interval.low:.1%} to {best.interval.high:.1%})."
     )
+    if best.unequal_classes:
+        text = (
+            f"{best.name} has the highest balanced accuracy, the mean of the classes' accuracies: "
+            f"{best.balanced_accuracy:.2%}. It is right about {text}"
+        )
+    else:
+        text = f"{best.name} is the most accurate model: {text}"
     # Bonferroni correction: among many tests, a small p may be due to chance.
     uncertain = [
         (set(names) - {best.name}).pop()
@@ -50,6 +73,29 @@ def summary(results: Sequence[ModelResult], pairs: tables.Pairs) -> str:
     elif pairs:
         text += " Its lead over every other model is statistically significant."
     return text
+
+
+def warnings(results: Sequence[ModelResult]) -> list[str]:
+    """What to know of models that fail, or miss classes, and what to do about it."""
+    best, texts = most_accurate(results), []
+    for result in results:
+        if result.failure:
+            texts.append(
+                f"{result.name} is no better than {tables.baseline(result)}: {result.failure}."
+            )
+        elif result.missed_classes and not result.many_classes:
+            texts.append(
+                f"{result.name} classifies no image of {first_few(result.missed_classes)} "
+                f"correctly: there it is no better than {tables.baseline(result)}."
+            )
+    if texts:
+        pretrained = "start from pretrained weights, as resnet50_features does"
+        use = pretrained if best.failure else f"use {best.name}"
+        texts.append(
+            f"What helps: {use}; more images; more steps (epochs or training.min_steps); a lower "
+            "learning_rate."
+        )
+    return texts
 
 
 def sample_notice(settings: Params) -> str:
@@ -76,7 +122,7 @@ def images(data: Description, settings: Params) -> str:
     text = f"{len(data.classes):,} classes: {', '.join(splits[:-1])} and {splits[-1]}."
     count = sum(data.images["validation"])
     for name, model_params in settings.models.items():
-        left_out = validation_count(count, model_params.validation_share)
+        left_out = validation_count(count, model_params)
         if left_out < count:
             text += (
                 f" {name} also trained on all but {left_out:,} of the validation images; its "
@@ -138,14 +184,16 @@ def markdown(
     """The comparison as Markdown."""
     parts = [
         summary(results, pairs),
+        *warnings(results),
         markdown_table(tables.models(results, settings)),
         f"![Bar chart of the test accuracies]({paths.COMPARISON_PNG.name})",
     ]
-    notices = sample_notice(settings), data.duplicates_notice
-    parts[:0] = [f"**{notice}**" for notice in notices if notice]
+    parts[:0] = [f"**{notice}** {escape(first_few(x))}" for notice, x in data.same_images.items()]
+    if notice := sample_notice(settings):
+        parts.insert(0, f"**{notice}**")
     if pairs:
         parts += [
-            "Pairwise comparison on the same test images (exact McNemar test):",
+            f"Pairwise comparison on the same test images ({test_title(results)}):",
             markdown_table(tables.pairs(pairs), text_columns=2),
         ]
     parts += [images(data, settings), *classes(results, data)]

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from stages.common.params import Params, shared_settings
+from stages.common.params import ModelParams, Params, shared_settings
 from stages.dataset.description import Description
+from stages.dataset.splits import validation_count
+from stages.dataset.training_length import fit_to
 from stages.reporting.model_results import ModelResult
 from stages.reporting.statistics import Pair
 
@@ -13,8 +15,13 @@ SPLITS = {"train": "training", "validation": "validation", "test": "test"}
 Pairs = Mapping[tuple[str, str], Pair]  # by the names of the two models
 
 
+def baseline(result: ModelResult) -> str:
+    """What needs no model: guessing, or naming the largest class each time."""
+    return "always the largest class" if result.unequal_classes else "chance"
+
+
 def models(results: Sequence[ModelResult], settings: Params) -> list[dict[str, str]]:
-    """One row per model, with balanced accuracies if the classes are of unequal size.
+    """One row per model; with unequal classes also balanced accuracies, and a row for the largest.
 
     The notebook's accuracies are added if the images are the notebook's.
     """
@@ -30,7 +37,7 @@ def models(results: Sequence[ModelResult], settings: Params) -> list[dict[str, s
             return {}
         return {"notebook": f"{accuracies[name]:.2%}" if name in accuracies else ""}
 
-    return [
+    rows = [
         {
             "model": result.name,
             "test accuracy": f"{result.accuracy:.2%}",
@@ -44,6 +51,16 @@ def models(results: Sequence[ModelResult], settings: Params) -> list[dict[str, s
         | notebook(result.name)
         for result in results
     ]
+    if results[0].unequal_classes:
+        rows.append(
+            dict.fromkeys(rows[0], "")
+            | {
+                "model": baseline(results[0]),
+                "test accuracy": f"{results[0].largest_class_accuracy:.2%}",
+                "balanced accuracy": f"{1 / len(results[0].classes):.2%}",
+            }
+        )
+    return rows
 
 
 def pairs(compared: Pairs) -> list[dict[str, str]]:
@@ -113,15 +130,23 @@ def shared_params(settings: Params) -> list[dict[str, object]]:
     return [{"parameter": name, "value": value} for name, value in shared.items()]
 
 
-def model_params(settings: Params) -> list[dict[str, object]]:
-    """One row per parameter that a model's entry sets or overrides, one column per model."""
+def model_params(settings: Params, data: Description) -> list[dict[str, object]]:
+    """One row per parameter that a model's entry sets or overrides, one column per model.
+
+    Batch size and epochs are those that the model was trained with.
+    """
+    training, validation = (sum(data.images[split]) for split in ("train", "validation"))
+
+    def used(model: ModelParams) -> ModelParams:
+        return fit_to(model, training + validation - validation_count(validation, model))
+
     shared = shared_settings(settings.model_dump(), settings.training.model_dump())
     # The sample has no images that ImageNet's weights would be useful for: they are random.
     substitutes = {"weights": "random"} if settings.dataset == "sample" else {}
     entries = {
         name: {
             key: value
-            for key, value in {**model.model_dump(), **substitutes}.items()
+            for key, value in {**used(model).model_dump(), **substitutes}.items()
             if key not in shared or value != shared[key]
         }
         for name, model in settings.models.items()

@@ -41,6 +41,7 @@ def read(listing: dict[str, Any], settings: FolderParams) -> Images:
     files, labels = train_files + test_files, np.concatenate([train_labels, test_labels])
     return Images(
         classes=list(listing["train"]),
+        files=[printable(path) for path, _ in files],
         size=settings.image_size,
         train_count=len(train_files),
         test_count=len(test_files),

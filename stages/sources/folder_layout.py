@@ -110,19 +110,24 @@ def hold_out(folder: Path, classes: Classes, share: float) -> tuple[Classes, Cla
     return train, test
 
 
-def find(folder: Path, test_split: float, seed: int) -> tuple[Classes, Classes]:
+def find(settings: FolderParams) -> tuple[Classes, Classes]:
     """The training and the test images of a folder; both have all classes, sorted by name.
 
     Raises `StageError` if the folder has neither layout.
     """
+    folder, seed = Path(settings.path), settings.seed
     if not folder.is_dir():
         problem = "is not a folder" if folder.exists() else "there is no such folder"
-        raise StageError(f"{folder}: {problem}; set folder.path in params.yaml to that of images")
+        remedy = "that of images"
+        if settings.path.startswith("~/"):  # DVC, which depends on the folder, does not expand it
+            problem = "~ is not expanded"
+            remedy = str(Path.home() / settings.path.removeprefix("~").lstrip("/"))
+        raise StageError(f"{folder}: {problem}; set folder.path in params.yaml to {remedy}")
     names = class_names(folder)
     splits = [name for name in names if name.lower() in SPLIT_NAMES]
     if not splits or (len(splits) == 1 and len(names) > 1):
         check_classes(names, folder)
-        return hold_out(folder, shuffled_images(folder, names, folder, seed), test_split)
+        return hold_out(folder, shuffled_images(folder, names, folder, seed), settings.test_split)
     if names != ["test", "train"]:
         raise StageError(
             f"{folder}: {first_few(splits)} look like splits, so there must be train and test, and "
@@ -148,7 +153,7 @@ def find(folder: Path, test_split: float, seed: int) -> tuple[Classes, Classes]:
 def listing(settings: FolderParams) -> dict[str, Any]:
     """The folder's images by split and class, each with its SHA-256, or null if it has none."""
     folder = Path(settings.path)
-    splits = zip(("train", "test"), find(folder, settings.test_split, settings.seed), strict=True)
+    splits = zip(("train", "test"), find(settings), strict=True)
     return {
         "path": settings.path,
         **{

@@ -82,7 +82,7 @@ def decode(content: bytes, size: tuple[int, int]) -> np.ndarray:
         if max(image.size) > LARGE:
             image.draft(None, (DRAFT * max(size),) * 2)
         image.load()  # before the metadata, which a PNG file may have at its end
-        fitted = ImageOps.fit(to_rgb(upright(image)), (width, height), Image.Resampling.BOX)
+        fitted = ImageOps.fit(to_rgb(upright(image)), (width, height), Image.Resampling.BICUBIC)
         return np.asarray(fitted)
 
 

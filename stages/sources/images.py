@@ -21,6 +21,7 @@ class Images:
     """Square images of one size: first the training images, then the test images."""
 
     classes: list[str]  # in the order of their labels
+    files: list[str]  # the name of each image
     size: int  # pixels
     train_count: int
     test_count: int
@@ -33,4 +34,6 @@ def from_arrays(
     """Images (N, H, H, 3) uint8 and labels (N,) integers that fit into memory."""
     images, labels = (np.concatenate(arrays) for arrays in zip(train, test, strict=True))
     batch = Batch(np.arange(len(labels)), images, labels, [])
-    return Images(classes, images.shape[1], len(train[1]), len(test[1]), [batch])
+    counts = {"train": len(train[1]), "test": len(test[1])}
+    files = [f"{split}-{number:05}" for split, count in counts.items() for number in range(count)]
+    return Images(classes, files, images.shape[1], counts["train"], counts["test"], [batch])

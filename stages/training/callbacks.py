@@ -1,5 +1,6 @@
 """What happens around each epoch: freeze, stop if training diverged, record."""
 
+import statistics
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -8,8 +9,11 @@ import numpy as np
 
 from stages.common.errors import StageError
 from stages.common.quiet_keras import keras
+from stages.training import batch_normalization
 from stages.training.checkpoints import Checkpoints
 from stages.training.learning_curves import LearningCurves
+
+SECONDS_BETWEEN = 30  # two lines about the time left
 
 
 class FrozenBatchNormalization(keras.callbacks.Callback):
@@ -31,11 +35,7 @@ class FrozenBatchNormalization(keras.callbacks.Callback):
                 f"during training on TensorFlow only; set it to 0 or {total}, or "
                 "KERAS_BACKEND=tensorflow"
             )
-        self.normalizations = [
-            layer
-            for layer in model._flatten_layers()
-            if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-        ]
+        self.normalizations = batch_normalization.layers(model)
         self.set_trainable(self.unfreezes)
 
     def set_trainable(self, trainable: bool) -> None:
@@ -86,6 +86,29 @@ class StopIfDiverged(keras.callbacks.Callback):
                     f"lower models.{self.name}.learning_rate in params.yaml, which is "
                     f"{self.learning_rate:g}"
                 )
+
+
+class PrintTimeLeft(keras.callbacks.Callback):
+    """Prints between epochs how long all `epochs` will still take, at most twice a minute."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self.epochs = epochs
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self.durations: list[float] = []
+        self.printed = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.started = time.monotonic()
+        if self.durations and self.started - self.printed >= SECONDS_BETWEEN:
+            self.printed = self.started
+            # The first epoch also traces the network; the median is that of the others.
+            left = (self.epochs - epoch) * statistics.median(self.durations)
+            print(f"about {max(1, round(left / 60))} min left", flush=True)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.durations.append(time.monotonic() - self.started)
 
 
 class RecordEpoch(keras.callbacks.Callback):

@@ -81,7 +81,7 @@ class Checkpoints:
         values = {f"variable_{i}": variable for i, variable in enumerate(self.variables)}
         path = self.path(len(self.history))
         # Removed before the new one is written, so that there are never more than two.
-        for old in self.folder.glob("*"):
+        for old in self.folder.glob("*epoch-*"):
             if old != self.newest:
                 remove(old)
         with atomic_write(path) as partial, partial.open("wb") as file:

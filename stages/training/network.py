@@ -21,11 +21,6 @@ SUPPLIED = ("input_shape", "classes", "weights", "images")
 MAX_PIXELS = 5000 * 32 * 32
 
 
-def architecture_file(name: str) -> Path:
-    """The file with a model's `build`."""
-    return paths.ARCHITECTURES / f"{name}.py"
-
-
 def located(error: BaseException, file: Path) -> str:
     """An error raised in an architecture file as "line N: TYPE: MESSAGE"."""
     path = str(file.absolute())
@@ -39,11 +34,11 @@ def located(error: BaseException, file: Path) -> str:
     return f"{location}{message:.300}".strip()
 
 
-def import_build(name: str) -> Callable[..., keras.Model]:
-    """The function `build` of an architecture file; raises `StageError` if there is none."""
-    file = architecture_file(name)
+def import_build(architecture: str) -> tuple[Path, Callable[..., keras.Model]]:
+    """An architecture's file and its function `build`; raises `StageError` if there is none."""
+    file = paths.ARCHITECTURES / f"{architecture}.py"
     try:
-        module = import_module(f"stages.architectures.{name}")
+        module = import_module(f"stages.architectures.{architecture}")
         build: Callable[..., keras.Model] | None = getattr(module, "build", None)
     except BaseException as error:  # the file may contain any mistake, or call sys.exit
         raise StageError(
@@ -51,13 +46,13 @@ def import_build(name: str) -> Callable[..., keras.Model]:
         ) from None
     if not callable(build):
         raise StageError(f"{file}: has no function `build`; write it")
-    return build
+    return file, build
 
 
 def argument_problems(name: str, settings: params.Params) -> list[str]:
     """What is wrong in a model's entry by the signature and type hints of its `build`."""
-    file, model_params = architecture_file(name), settings.model(name)
-    build_network = import_build(name)
+    model_params = settings.model(name)
+    file, build_network = import_build(model_params.architecture)
     fields: dict[str, Any] = {}
     problems = []
     try:
@@ -98,9 +93,9 @@ def check_arguments(settings: params.Params) -> None:
 
 def build(name: str, settings: params.Params, training: Split, classes: int) -> keras.Model:
     """The untrained network for these images; raises `StageError` if it cannot be built."""
-    file, build_network = architecture_file(name), import_build(name)
-    parameters = inspect.signature(build_network).parameters
     model_params = settings.model(name)
+    file, build_network = import_build(model_params.architecture)
+    parameters = inspect.signature(build_network).parameters
     supplied: dict[str, Any] = {
         "input_shape": training.image_shape,
         "classes": classes,

@@ -1,0 +1,39 @@
+"""Features of a frozen network, computed once instead of in every epoch."""
+
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from stages.common.atomic import atomic_write
+from stages.common.quiet_keras import keras
+from stages.dataset.splits import Selection, Split, scale
+
+BATCH_SIZE = 64  # affects only speed, memory and the last digits
+
+
+def divide(model: keras.Model) -> tuple[keras.Model, keras.Model] | None:
+    """A frozen model that is another one's first layer, and the layers after it; else None."""
+    first, *others = model.layers
+    if not isinstance(first, keras.Model) or first.trainable or not others:
+        return None
+    return first, keras.Sequential([keras.Input(first.output_shape[1:]), *others])
+
+
+def compute(frozen: keras.Model, images: Split | Selection, folder: Path) -> Split:
+    """The outputs of a frozen model for a split, in `folder` as a split with x.npy float32.
+
+    What an earlier process has completed is used again.
+    """
+    if not folder.exists():
+        with atomic_write(folder) as partial:
+            partial.mkdir()
+            shape = (images.count, *frozen.output_shape[1:])
+            outputs = np.lib.format.open_memmap(partial / "x.npy", "w+", np.float32, shape)
+            steps = range(0, images.count, BATCH_SIZE)
+            for first in tqdm(steps, "features", disable=None, leave=False):  # None: in a terminal
+                rows = np.arange(first, min(first + BATCH_SIZE, images.count))
+                outputs[rows] = frozen.predict_on_batch(scale(images.images(rows)))
+            outputs.flush()
+            np.save(partial / "y.npy", images.labels)
+    return Split(folder)
