@@ -22,11 +22,11 @@ prerequisites:
 # need a smaller learning rate. `++`, as a resumed demo has these keys already.
 DEMO_SETTINGS := dataset=sample epochs=2 batch_size=16 training.min_batches=0 \
 	models.fast94.epochs=2 models.fast94.batch_size=96 \
-	models.resnet50_features.enlarge_to=32 models.resnet50_tuned.enlarge_to=32 \
-	models.resnet50_tuned.epochs=2 models.resnet50_tuned.frozen_batch_norm_epochs=2 \
-	models.resnet50_scratch.learning_rate=0.0003 models.resnet50_finetune.learning_rate=0.0003 \
-	++models.resnet50_scratch.frozen_batch_norm_epochs=2 \
-	++models.resnet50_finetune.frozen_batch_norm_epochs=2
+	models.resnet50_scratch.learning_rate=0.0003 ++models.resnet50_scratch.frozen_batch_norm_epochs=2 \
+	models.resnet50_finetune.learning_rate=0.0003 ++models.resnet50_finetune.frozen_batch_norm_epochs=2 \
+	models.resnet50_features.enlarge_to=32 ++models.resnet50_features.epochs=20 \
+	models.resnet50_tuned.enlarge_to=32 models.resnet50_tuned.epochs=2 \
+	models.resnet50_tuned.frozen_batch_norm_epochs=2
 
 demo: setup  ## run the whole pipeline on a generated sample, in the clone demo/
 	@test -d demo || { rm -rf .partial-demo && git clone --quiet . .partial-demo && \

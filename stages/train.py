@@ -9,18 +9,17 @@ it differs between equal runs.
 """
 
 import gc
-import math
 import os
 import sys
+import time
 from contextlib import nullcontext
 
 from stages.common import command_line, params, paths, stage_settings
 from stages.common.console import print_inputs, print_outputs
 from stages.common.locks import lock_stage
 from stages.common.quiet_keras import keras
-from stages.dataset import splits
+from stages.dataset import splits, training_length
 from stages.dataset.batch_loader import BatchLoader
-from stages.dataset.training_length import fit_to
 from stages.training import (
     batch_normalization,
     callbacks,
@@ -38,7 +37,7 @@ from stages.training.fused_kernels import fused_layers
 from stages.training.learning_curves import LearningCurves
 from stages.training.memory_allocator import keep_freed_memory
 
-FEW_STEPS, FEW_IMAGES = 100, 20
+FEW_STEPS, FEW_VALIDATION_IMAGES = 30, 20
 
 
 def notice(steps: int, validation_images: int) -> str:
@@ -46,7 +45,7 @@ def notice(steps: int, validation_images: int) -> str:
     problems = []
     if steps < FEW_STEPS:
         problems.append(f"only {steps} steps: lower batch_size, or raise epochs")
-    if validation_images < FEW_IMAGES:
+    if validation_images < FEW_VALIDATION_IMAGES:
         problems.append(
             f"only {validation_images} validation images, whose accuracy says little: add images, "
             "or raise validation_split"
@@ -59,15 +58,16 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     prepared = splits.Split(paths.TRAIN), splits.Split(paths.VALIDATION)
     classes = int(prepared[0].labels.max()) + 1  # all have training images
     selections = splits.select(*prepared, settings.model(name), settings.seed)
-    model_params = fit_to(settings.model(name), selections[0].count)
+    count = selections[0].count
+    model_params = training_length.fit_to(settings.model(name), count)
     for images in selections:
         distributed.check_divisible(images.count, model_params.batch_size)
-    steps = model_params.epochs * math.ceil(selections[0].count / model_params.batch_size)
+    steps = training_length.steps(model_params, count)
     if process == 0:
         print_inputs(paths.TRAIN, paths.VALIDATION)
         number = [*settings.models].index(name) + 1
         print(
-            f"{name}, model {number} of {len(settings.models)}: {selections[0].count:,} images, "
+            f"{name}, model {number} of {len(settings.models)}: {count:,} images, "
             f"batches of {model_params.batch_size:,}, {model_params.epochs} epochs, "
             f"{steps:,} steps",
             flush=True,
@@ -79,7 +79,7 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     identity = fingerprint(name, settings)
     augmented = model_params.flip != "none" or model_params.translate
     divided = None if augmented or processes > 1 else features.divide(model)
-    fitted = model
+    fitted, started = model, time.monotonic()
     if divided:
         frozen, fitted = divided
         folder = paths.CHECKPOINTS / name / f"features-{identity[:16]}"
@@ -87,6 +87,7 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
             features.compute(frozen, selections[0], folder / "training"),
             features.compute(frozen, selections[1], folder / "validation"),
         )
+    seconds_before = time.monotonic() - started
     training, validation = (
         BatchLoader(images, classes, model_params.batch_size, process, processes)
         for images in selections
@@ -112,7 +113,7 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
         if completed:
             print(f"resuming {name} after epoch {completed} of {model_params.epochs}", flush=True)
         curves = LearningCurves(paths.CURVES / name, checkpoints.history)
-        epoch_callbacks.append(callbacks.RecordEpoch(checkpoints, curves))
+        epoch_callbacks.append(callbacks.RecordEpoch(checkpoints, curves, seconds_before))
         epoch_callbacks.append(callbacks.PrintTimeLeft(model_params.epochs))
         # Keras' progress bar in a terminal that can show it, else one line per epoch.
         has_bar = sys.stdout.isatty() and sys.stdout.encoding.lower().startswith("utf")
@@ -127,8 +128,7 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
             shuffle=False,  # a callback does: the state of Keras' shuffling cannot be saved
             verbose=verbose,
         )
-    frozen_throughout = model_params.frozen_batch_norm_epochs >= model_params.epochs
-    if steps < model_params.recompute_batch_norm_below and not frozen_throughout and processes == 1:
+    if training_length.recomputes_batch_norm(model_params, count) and processes == 1:
         training.shuffle(settings.seed, model_params.epochs)
         batch_normalization.recompute(fitted, training)
     if process > 0:

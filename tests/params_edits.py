@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from stages.common.params import ModelParams, Params
 from tests.repository import ROOT
 
 PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -25,6 +26,11 @@ def edited(*edits: str) -> dict[str, Any]:
         else:
             section[last] = yaml.safe_load(value)
     return values
+
+
+def edited_model(name: str, *edits: str) -> ModelParams:
+    """A model of the project's parameters with keys set."""
+    return Params.model_validate(edited(*edits)).model(name)
 
 
 def invalid_edits(key: str, out_of_range: str) -> dict[str, str]:

@@ -143,6 +143,7 @@ def initialize(target: Path) -> Repository:
     repository.check("git", "config", "user.name", "tests")
     repository.check("git", "config", "user.email", "tests@example.org")
     repository.set_params("dataset=sample", "sample.images_per_file=40", "epochs=1")
+    repository.set_params("training.min_batches=0")  # the length of training is that of params.yaml
     repository.set_params("batch_size=50", "models.fast94.batch_size=50", "models.fast94.epochs=1")
     repository.check("git", "add", "--all")
     repository.check("git", "commit", "--quiet", "--message", "a small copy")

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import yaml
 
-from stages.architectures import fast94, resnet50_finetune, resnet50_scratch
+from stages.architectures import fast94, resnet50_finetune, resnet50_imagenet, resnet50_scratch
 from stages.common.quiet_keras import keras
+from stages.training import batch_normalization
 from tests.repository import ROOT
 
 DATA: dict[str, Any] = {"input_shape": (32, 32, 3), "classes": 10}
@@ -17,7 +18,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "simple_cnn": {"dropout": 0.5},
     "complex_cnn": {"dropout": 0.5},
     "resnet50_scratch": {"stem_stride": 4},
-    "resnet50_finetune": {"weights": None, "preprocessing": "unit", "enlargement": 1},
+    "resnet50_finetune": {"weights": None},
+    "resnet50_imagenet": {"weights": None, "enlarge_to": 32, "frozen": False, "dropout": 0.5},
     "fast94": {},
 }
 
@@ -29,7 +31,7 @@ def random_images(count: int, size: int) -> np.ndarray:
 def test_every_architecture_has_an_entry_in_params() -> None:
     models = yaml.safe_load((ROOT / "params.yaml").read_text())["models"]
     files = {path.stem for path in (ROOT / "stages/architectures").glob("[!_]*.py")}
-    assert files == set(models) == set(ARGUMENTS)
+    assert files == {entry["architecture"] for entry in models.values()} == set(ARGUMENTS)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,7 @@ def test_every_architecture_has_an_entry_in_params() -> None:
         ("complex_cnn", 32, 10, 98_378),
         ("resnet50_scratch", 32, 10, 23_608_202),
         ("resnet50_finetune", 32, 10, 23_608_202),
+        ("resnet50_imagenet", 32, 10, 23_608_202),
         ("fast94", 32, 10, 1_973_920),
         ("simple_cnn", 64, 3, None),
         ("complex_cnn", 64, 3, None),
@@ -58,7 +61,7 @@ def test_network_of_these_images_has_the_documented_size_and_learns(
     assert parameters in (model.count_params(), None)
     assert model.input_shape == (None, size, size, 3)
     rates = [layer.rate for layer in model.layers if hasattr(layer, "rate")]
-    assert rates == ([0.5] if "cnn" in name else [])
+    assert rates == [value for key, value in ARGUMENTS[name].items() if key == "dropout"]
     model.compile(keras.optimizers.SGD(0.001), "categorical_crossentropy", run_eagerly=True)
     before = [weights.copy() for weights in model.get_weights()]
     assert 0 < model.train_on_batch(x, y) < 50
@@ -84,28 +87,35 @@ def test_whitening_of_fast94_decorrelates_patches() -> None:
     assert np.allclose(whitened.T @ whitened / len(whitened), expected, atol=1e-3)
 
 
-def test_finetuned_network_gives_its_weights_the_images_that_they_expect(tmp_path: Path) -> None:
+def test_pretrained_networks_give_their_weights_images_in_0_1_or_as_for_imagenet(
+    tmp_path: Path,
+) -> None:
     keras.utils.set_random_seed(0)
-    backbone = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(32, 32, 3))
-    arguments = {**DATA, "weights": tmp_path / "backbone.weights.h5", "enlargement": 1}
-    backbone.save_weights(arguments["weights"])
+    backbone = keras.applications.ResNet50(include_top=False, weights=None)
+    backbone.save_weights(tmp_path / "backbone.weights.h5")
     images = random_images(2, 32)
-    caffe = keras.applications.resnet50.preprocess_input(255 * images)
-    unit_features, caffe_features = (
-        np.asarray(backbone(expected)).reshape(2, -1) for expected in (images, caffe)
-    )
-    assert not np.allclose(unit_features, caffe_features, rtol=1e-3, atol=1e-3)
-    for preprocessing, expected in (("unit", unit_features), ("caffe", caffe_features)):
-        model = resnet50_finetune.build(**{**arguments, "preprocessing": preprocessing})
-        features = keras.Sequential(model.layers[:-1])(images)
-        assert np.allclose(features, expected, rtol=1e-3, atol=1e-3)
+    enlarged = np.asarray(keras.layers.Resizing(64, 64)(255 * images))
+    caffe = keras.applications.resnet50.preprocess_input(enlarged.copy())
+    arguments = {**DATA, "weights": tmp_path / "backbone.weights.h5"}
+    for model, expected in (
+        (resnet50_finetune.build(**arguments), np.asarray(backbone(images)).reshape(2, -1)),
+        (
+            resnet50_imagenet.build(**arguments, enlarge_to=64, frozen=True, dropout=0.5),
+            np.asarray(backbone(caffe)).mean(axis=(1, 2)),
+        ),
+    ):
+        features = np.asarray(keras.Sequential(model.layers[:-1])(images))
+        assert np.allclose(features, expected, rtol=1e-3, atol=1e-3 * expected.max())
 
 
-def test_enlarged_images_give_the_finetuned_network_more_features() -> None:
-    model = resnet50_finetune.build(**DATA, weights=None, preprocessing="caffe", enlargement=2)
-    assert model.layers[-1].kernel.shape == (4 * 2048, 10)
-    assert model.input_shape == (None, 32, 32, 3)
-    assert model.output_shape == (None, 10)
+def test_only_the_dense_layer_of_the_frozen_imagenet_network_is_trained() -> None:
+    data = {**DATA, "input_shape": (48, 48, 3)}
+    model = resnet50_imagenet.build(**data, weights=None, enlarge_to=32, frozen=True, dropout=0.5)
+    features, _, dense = model.layers
+    assert features.layers[-1].input_shape == (None, 48, 48, 3)  # larger images stay as they are
+    trained = [variable.path for variable in model.trainable_variables]
+    assert trained == [variable.path for variable in dense.variables]
+    assert batch_normalization.layers(model) == []
 
 
 @pytest.mark.parametrize(("stride", "side"), [(2, 16), (1, 32)])

@@ -3,6 +3,7 @@
 A stage that fails changes no output.
 """
 
+import json
 import sys
 
 import pytest
@@ -20,6 +21,7 @@ from tests.faults import (
     replace,
     run_mounted,
 )
+from tests.params_edits import PARAMS
 from tests.repository import Repository
 
 NO_SPACE = "No space left on device; free some space and run it again"
@@ -35,6 +37,7 @@ FULL_FOR_DVC = {
 DAMAGED = [
     "models/simple_cnn.keras",
     "data/test/x.npy",
+    "data/files.csv",
     "data/evaluations/simple_cnn/evaluation.json",
     "data/evaluations/resnet50_finetune/probabilities.npy",
     "metrics/curves/fast94/plots/metrics/val_loss.tsv",
@@ -86,6 +89,14 @@ def test_training_that_filled_the_disk_resumes_once_there_is_space(clone: Reposi
     assert_one_line(result, f"error: models/simple_cnn.keras: {NO_SPACE}", status=0)
     assert "status 255" in result.stdout
     assert "resuming simple_cnn after epoch 2 of 2" in result.stdout
+
+
+@needs_mounts
+def test_features_that_fill_the_disk_end_training_with_one_line(clone: Repository) -> None:
+    entry = json.dumps(PARAMS["models"]["resnet50_features"])
+    clone.apply_params(f"models.resnet50_features={entry}")
+    result = run_mounted(clone, full("models", 4), "train resnet50_features")
+    assert_one_line(result, NO_SPACE, "features")
 
 
 def test_damaged_results_are_named_in_one_line_and_restored_by_repro(clone: Repository) -> None:

@@ -19,6 +19,7 @@ import yaml
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from voluptuous import Invalid
 
+from tests.params_edits import PARAMS
 from tests.repository import Repository, training_results, wait_until
 
 EPOCHS = 60
@@ -188,6 +189,30 @@ def test_killed_experiment_resumes(clone: Repository, tmp_path: Path) -> None:
     assert 0 <= live["val_accuracy"] <= 1
     assert "resuming simple_cnn after epoch" in clone.check(*command)
     assert clone.epochs_recorded("simple_cnn") == EPOCHS
+
+
+def test_killed_training_on_features_resumes_to_the_same_bytes_without_computing_them_again(
+    clone: Repository, tmp_path: Path
+) -> None:
+    entry = PARAMS["models"]["resnet50_features"] | {"min_batches": 0, "min_validation_images": 5}
+    clone.set_params(f"models.resnet50_features={json.dumps(entry)}", f"epochs={EPOCHS}")
+    computing = [f"computing the features of {count} images" for count in (195, 5)]
+    repro = ("dvc", "repro", "train@resnet50_features")
+    output = clone.check(*repro)
+    assert all(line in output for line in computing)
+    results = training_results("resnet50_features")
+    expected = clone.digests(results)
+
+    again = (*repro, "--force", "--single-item")
+    killer = Killer(clone, tmp_path / "log")
+    output = killer.run(killer.epochs_begun(3), 0, kill_all, again)
+    assert all(line in output for line in computing)
+    killer.repair_dvc()
+    output = clone.check(*again)
+    assert "resuming resnet50_features after epoch" in output
+    assert "computing the features" not in output
+    assert clone.digests(results) == expected
+    assert not (clone.path / "models/checkpoints/resnet50_features").exists()
 
 
 @contextlib.contextmanager

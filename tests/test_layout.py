@@ -11,6 +11,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from tests.params_edits import PARAMS
 from tests.repository import ROOT
 
 # The other packages that each package may import; all may import `stages` itself.
@@ -122,7 +123,15 @@ def test_settings_tracks_the_code_that_decides_what_it_writes() -> None:
 
 
 def test_train_tracks_the_architecture_of_its_model() -> None:
-    assert "stages/architectures/${key}.py" in read_stages()["train"]["deps"]
+    assert "stages/architectures/${item.architecture}.py" in read_stages()["train"]["deps"]
+
+
+def test_every_architecture_is_that_of_a_model_and_every_model_is_in_the_registry() -> None:
+    architectures = {entry["architecture"] for entry in PARAMS["models"].values()}
+    files = {path.stem for path in (ROOT / "stages/architectures").glob("*.py")} - {"__init__"}
+    assert architectures == files
+    registry = yaml.safe_load((ROOT / "dvc.yaml").read_text())["artifacts"].values()
+    assert {x["path"] for x in registry} == {f"models/{name}.keras" for name in PARAMS["models"]}
 
 
 def test_dvc_sees_the_dvc_files_of_own_images_in_data(tmp_path: Path) -> None:

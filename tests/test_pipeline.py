@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from stages.training import model_file
 from tests.faults import replace
 from tests.repository import MODELS, ROOT, Repository, training_results
 
@@ -24,6 +25,7 @@ def build(*, width: int) -> keras.Model:
         ]
     )
 """
+LINEAR_ENTRY = "{architecture: linear, weights: random, learning_rate: 0.01, width: 4}"
 
 
 def edit(*files: Path) -> None:
@@ -169,6 +171,7 @@ def test_metrics_are_one_row_per_model(clone: Repository) -> None:
 # The stages that are changed by an edit of these files; {"settings"} leads to equal settings.
 CONCERNED = {
     **{f"stages/architectures/{model}.py": {f"train@{model}"} for model in MODELS},
+    "stages/architectures/resnet50_imagenet.py": set(),  # of models that were removed
     "stages/dataset/description.py": {"preprocess", *TRAIN_STAGES, *EVALUATE_STAGES, "compare"},
     "stages/reporting/statistics.py": {*EVALUATE_STAGES, "compare"},
     "stages/reporting/[!s]*.py": {"compare"},
@@ -257,29 +260,41 @@ def test_two_models_can_be_trained_at_the_same_time(clone: Repository, tmp_path:
     assert clone.changed_stages().isdisjoint(TRAIN_STAGES)
 
 
-def test_new_model_needs_only_a_file_and_an_entry(clone: Repository) -> None:
-    (clone.path / "stages/architectures/linear.py").write_text(LINEAR_MODEL)
-    clone.set_params("models.linear={weights: random, learning_rate: 0.01, width: 4}")
-    ran = ["settings", "train@linear", "evaluate@linear", "compare"]
-    assert clone.stages_run("repro") == ran
-    assert "| linear " in (clone.path / "metrics/report.md").read_text()
-    assert "metrics/linear.json" in clone.check("dvc", "metrics", "show")
+def test_new_models_need_only_a_file_and_an_entry_each(clone: Repository) -> None:
+    architecture = clone.path / "stages/architectures/linear.py"
+    architecture.write_text(LINEAR_MODEL)
+    names = {"narrow", "wide"}
+    clone.set_params(f"models.narrow={LINEAR_ENTRY}", f"models.wide={LINEAR_ENTRY}")
+    clone.set_params("models.wide.width=40")
+    ran = {f"{stage}@{name}" for stage in ("train", "evaluate") for name in names}
+    assert sorted(clone.stages_run("repro")) == sorted({"settings", *ran, "compare"})
+    report = (clone.path / "metrics/report.md").read_text()
+    shown = clone.check("dvc", "metrics", "show")
     page, rows = plot_page(clone, "show")
     for quantity in ("accuracy", "loss"):
         curves = rows[f"{quantity} by epoch"]
-        assert {row["model"] for row in curves} == {*MODELS, "linear"}
+        assert {row["model"] for row in curves} == {*MODELS, *names}
         assert all(float(row[quantity]) >= 0 for row in curves)
-    assert "linear: confusion matrix" in rows
-    assert "linear/plots/metrics/val_loss.tsv" in page
+    for name in names:
+        assert f"| {name} " in report
+        assert f"metrics/{name}.json" in shown
+        assert f"{name}: confusion matrix" in rows
+        assert f"{name}/plots/metrics/val_loss.tsv" in page
+    parameters = [model_file.load(clone.path / f"models/{x}.keras").count_params() for x in names]
+    assert sorted(parameters) == [4 * 3073 + 10 * 5, 40 * 3073 + 10 * 41]
+    edit(architecture)
+    assert clone.changed_stages() == {"train@narrow", "train@wide"}
 
 
 def test_new_model_without_a_file_is_refused_before_any_stage(clone: Repository) -> None:
-    result = clone.run("dvc", "exp", "run", "--set-param", "+models.new.weights=random")
+    entry = ("-S", "+models.new.weights=random", "-S", "+models.new.architecture=newer")
+    result = clone.run("dvc", "exp", "run", *entry)
     assert result.returncode != 0
     assert re.findall(r"(?:Running stage|Stage) '([\w@]+)'", result.stdout) == ["settings"]
     assert (
-        "error: params.yaml: models.new: there is no stages/architectures/new.py; write it, or "
-        "correct the name; models.new.learning_rate: missing\n"
+        "error: params.yaml: models.new.architecture: 'newer': there is no "
+        "stages/architectures/newer.py; write it and `git add` it, or correct the name; "
+        "models.new.learning_rate: missing\n"
     ) in result.stderr
     assert "Traceback" not in result.stderr
 
@@ -311,7 +326,7 @@ def test_outputs_that_a_failed_stage_lost_return_from_the_cache(clone: Repositor
 
 def test_git_adds_no_output_of_a_new_model_whose_training_failed(clone: Repository) -> None:
     (clone.path / "stages/architectures/linear.py").write_text(LINEAR_MODEL)
-    clone.set_params("models.linear={weights: random, learning_rate: -1, width: 4}")
+    clone.set_params(f"models.linear={LINEAR_ENTRY}", "models.linear.learning_rate=-1")
     assert clone.run("dvc", "repro", "train@linear").returncode != 0
     outputs = ("models/linear.keras", "data/evaluations/linear", "metrics/predictions/linear.csv")
     for output in outputs:

@@ -1,5 +1,9 @@
 """Preparing the arrays: layout and values as in the notebook, and what a folder's images lack."""
 
+import csv
+import itertools
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +16,17 @@ from stages.common import paths
 from stages.common.errors import StageError
 from stages.dataset import description
 from stages.sources import generated
+from stages.sources.cifar import CLASSES
 from tests.repository import ROOT, Repository
+
+SPLITS = ("train", "validation", "test")
+
+
+def read_files(folder: Path = Path()) -> dict[str, list[dict[str, str]]]:
+    """The rows of data/files.csv by split."""
+    with (folder / paths.FILES).open(newline="", encoding="utf-8") as file:
+        rows = [*csv.DictReader(file)]
+    return {split: [row for row in rows if row["split"] == split] for split in SPLITS}
 
 
 def test_prepared_arrays_match_the_notebook(trained: Repository) -> None:
@@ -24,6 +38,11 @@ def test_prepared_arrays_match_the_notebook(trained: Repository) -> None:
         assert (str(x.dtype), str(y.dtype)) == ("uint8", "uint16")
         assert np.array_equal(x, sample.images[indices])
         assert np.array_equal(y, sample.labels[indices])
+        files = read_files(trained.path)[split]
+        assert [row["class"] for row in files] == [CLASSES[label] for label in y]
+        first = 0 if split == "test" else indices.start
+        kind = "test" if split == "test" else "train"
+        assert [row["file"] for row in files] == [f"{kind}-{first + n:05}" for n in range(len(y))]
 
 
 def add_images(folder: Path, *names: str, color: int = 0) -> None:
@@ -75,7 +94,7 @@ def test_image_that_changes_after_fetch_is_refused(project: Repository) -> None:
     assert not paths.TRAIN.exists()
 
 
-def test_skipped_images_leave_no_row_and_are_listed(
+def test_skipped_images_leave_no_row_and_are_listed_beside_the_others(
     project: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project.set_params("folder.skip_unreadable=true")
@@ -91,17 +110,45 @@ def test_skipped_images_leave_no_row_and_are_listed(
         assert np.bincount(y, minlength=2).tolist() == counts
         assert x.shape == (len(y), 64, 64, 3)
         assert ((x[:, 0, 0, 0] >= 100) == y).all()
+        for row, label, image in zip(read_files()[split], y, x, strict=True):
+            assert row["class"] == ("cat", "dog")[label] == Path(row["file"]).parent.name
+            assert image.max() == int(Path(row["file"]).stem) + 100 * label
 
 
-def test_duplicates_of_test_images_are_counted_and_said(
+def test_images_that_occur_twice_are_listed_by_name(
     project: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for split, first in {"train": 0, "test": 15}.items():  # 5 of 20 are in both
-        names = [f"{split}/{name}/{n}.png" for name in ("cat", "dog") for n in range(10)]
-        add_images(Path("splits"), *names, color=first)
+    for first, (split, name) in enumerate(itertools.product(("train", "test"), ("cat", "dog"))):
+        names = [f"{split}/{name}/{n}.png" for n in range(10)]
+        add_images(Path("splits"), *names, color=50 * first)
+    copies = {
+        "test/cat/known.png": "train/cat/3.png",
+        "test/dog/relabelled.png": "train/cat/4.png",
+        "test/dog/twice.png": "test/dog/5.png",  # in one split and one class: no notice
+        "train/dog/relabelled.png": "train/cat/5.png",
+    }
+    for copied, file in copies.items():
+        shutil.copy(f"splits/{file}", f"splits/{copied}")
     project.set_params("folder.path=splits", "validation_split=0.5")
-    assert prepare().duplicates == 5
-    assert "NOTICE: 5 of the " in capsys.readouterr().out
+    described = prepare()
+    rows = {row["file"]: row for files in read_files().values() for row in files}
+    same = {frozenset((name, row["same as"])) for name, row in rows.items() if row["same as"]}
+    assert same == {frozenset(pair) for pair in copies.items()}
+    assert sorted(described.duplicates) == [
+        f"{name} = {copies[name]} ({rows[copies[name]]['split']})" for name in [*copies][:2]
+    ]
+    in_training, in_test = described.contradictions
+    assert in_test == "test/dog/relabelled.png (dog) = train/cat/4.png (cat)"
+    assert {*in_training.split(" = ")} == {
+        "train/cat/5.png (cat)",
+        "train/dog/relabelled.png (dog)",
+    }
+    output = capsys.readouterr().out
+    for notice, files in (
+        ("2 of the 23 test images are training or validation images as well", described.duplicates),
+        ("2 images are in another class as well", described.contradictions),
+    ):
+        assert re.search(f"^NOTICE: {notice}: .+ {re.escape(', '.join(files))}$", output, re.M)
 
 
 def test_class_without_readable_images_changes_no_output(project: Repository) -> None:

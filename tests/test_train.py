@@ -1,18 +1,25 @@
-"""Training: equal bytes each time, also after interruptions, and batch normalization frozen."""
+"""Training: equal bytes each time, also after interruptions; its length; batch normalization."""
 
 import json
 import shutil
 import sys
 from pathlib import Path
 
+from stages.train import FEW_STEPS, FEW_VALIDATION_IMAGES, notice
+from tests.params_edits import PARAMS
 from tests.repository import Repository, run_keras_script, training_results, wait_until
 
 TRAIN = [sys.executable, "-m", "stages.train", "simple_cnn"]
 RESULTS = training_results("simple_cnn")
 CHECKPOINTS = "models/checkpoints/simple_cnn"
+RANDOM_WEIGHTS = {"architecture": "simple_cnn", "weights": "random"}
 # Every training parameter has an effect.
 TRAINING_PARAMS = {
     "validation_share": 0.5,
+    "min_validation_images": 12,
+    "min_batches": 9,
+    "min_batch_size": 24,
+    "min_steps": 80,
     "fused_kernels": True,
     "optimizer": "muon",
     "learning_rate": 0.02,
@@ -27,6 +34,7 @@ TRAINING_PARAMS = {
     "flip": "alternating",
     "translate": 3,
     "frozen_batch_norm_epochs": 3,
+    "recompute_batch_norm_below": 100,
     "tta_views": 6,
 }
 NORMALIZED_NETWORK = """import keras
@@ -117,10 +125,11 @@ def test_training_with_every_parameter_set_resumes_to_the_same_bytes(
     clone: Repository, tmp_path: Path
 ) -> None:
     (clone.path / "stages/architectures/simple_cnn.py").write_text(NORMALIZED_NETWORK)
-    entry = json.dumps({"weights": "random", **TRAINING_PARAMS})
+    entry = json.dumps(RANDOM_WEIGHTS | TRAINING_PARAMS)
     clone.apply_params("epochs=8", f"models.simple_cnn={entry}")
     clone.check(*TRAIN)
     uninterrupted = clone.digests(RESULTS)
+    assert clone.epochs_recorded("simple_cnn") == 10  # of 8 steps
 
     for epoch in (1, 5):  # while batch normalization is frozen, and after
         kill_after_epoch(clone, epoch, tmp_path / "log")
@@ -128,15 +137,13 @@ def test_training_with_every_parameter_set_resumes_to_the_same_bytes(
     assert clone.digests(RESULTS) == uninterrupted
 
 
-def test_frozen_batch_normalization_does_not_change(clone: Repository) -> None:
+def test_batch_normalization_is_frozen_or_its_averages_are_recomputed(clone: Repository) -> None:
     (clone.path / "stages/architectures/simple_cnn.py").write_text(NORMALIZED_NETWORK)
     runs = {"one epoch": (1, "tensorflow"), "both": (2, "tensorflow"), "both, JAX": (2, "jax")}
     for name, (frozen_epochs, backend) in runs.items():
-        clone.apply_params(
-            "epochs=2",
-            "models.simple_cnn={weights: random, learning_rate: 0.1}",
-            f"models.simple_cnn.frozen_batch_norm_epochs={frozen_epochs}",
-        )
+        entry = {"learning_rate": 0.1, "frozen_batch_norm_epochs": frozen_epochs}
+        entry["recompute_batch_norm_below"] = 9  # there are 8 steps
+        clone.apply_params("epochs=2", f"models.simple_cnn={json.dumps(RANDOM_WEIGHTS | entry)}")
         clone.check(*TRAIN, KERAS_BACKEND=backend)
         (clone.path / "models/simple_cnn.keras").rename(clone.path / f"{name}.keras")
     moved = run_keras_script(MOVED_VARIABLES, clone.path)
@@ -144,15 +151,16 @@ def test_frozen_batch_normalization_does_not_change(clone: Repository) -> None:
         assert moved[name]["moving mean"] == moved[name]["offset"] == 0
         assert moved[name]["bias"] > 0
     assert min(moved["one epoch"].values()) > 0
+    assert moved["one epoch"]["moving mean"] > 0.1  # four steps alone move it by 4 %
 
 
 def test_training_killed_before_its_model_is_saved_resumes_to_the_same_bytes(
     clone: Repository,
 ) -> None:
     (clone.path / "stages/architectures/simple_cnn.py").write_text(NORMALIZED_NETWORK)
-    entry = {"weights": "random", "learning_rate": 0.1, "frozen_batch_norm_epochs": 2}
+    entry = {"learning_rate": 0.1, "frozen_batch_norm_epochs": 2}
     entry["ema_decay"] = 0.5  # which replaces all weights that are trainable at the end
-    clone.apply_params("epochs=2", f"models.simple_cnn={json.dumps(entry)}")
+    clone.apply_params("epochs=2", f"models.simple_cnn={json.dumps(RANDOM_WEIGHTS | entry)}")
     result = run_keras_script(TRAIN_AND_RESUME, clone.path)
     uninterrupted, resumed = result["digests"]
     assert resumed == uninterrupted
@@ -162,9 +170,8 @@ def test_training_killed_before_its_model_is_saved_resumes_to_the_same_bytes(
 def test_diverged_training_ends_in_one_line_without_a_checkpoint_of_that_epoch(
     clone: Repository,
 ) -> None:
-    entry = {"weights": "random", "dropout": 0.5, "optimizer": "sgd"}
-    entry |= {"learning_rate": 10.0, "weight_decay": 1.0}
-    clone.apply_params("epochs=6", f"models.simple_cnn={json.dumps(entry)}")
+    entry = {"dropout": 0.5, "optimizer": "sgd", "learning_rate": 10.0, "weight_decay": 1.0}
+    clone.apply_params("epochs=6", f"models.simple_cnn={json.dumps(RANDOM_WEIGHTS | entry)}")
     result = clone.run(*TRAIN)
     assert result.returncode == 1
     epoch = result.stdout.count("Epoch ")
@@ -218,3 +225,25 @@ def test_invalid_entry_of_another_model_is_reported_before_training(clone: Repos
     message = "error: params.yaml: models.fast94.dropout: 1.0: Extra inputs are not permitted"
     assert result.stderr.startswith(message)
     assert result.stderr.count("\n") == 1
+
+
+def test_training_says_what_it_does_and_what_is_too_few(first_run: tuple[Repository, str]) -> None:
+    _, output = first_run
+    line = "resnet50_finetune, model 2 of 3: 180 images, batches of 50, 1 epochs, 4 steps\n"
+    assert f"{line}NOTICE: only 4 steps: lower batch_size, or raise epochs\n" in output
+
+    few = f"only {FEW_VALIDATION_IMAGES - 1} validation images, whose accuracy says little: "
+    assert notice(FEW_STEPS, FEW_VALIDATION_IMAGES - 1).startswith(few)
+    assert notice(FEW_STEPS - 1, FEW_VALIDATION_IMAGES - 1).count("only") == 2
+    assert notice(FEW_STEPS, FEW_VALIDATION_IMAGES) == ""
+
+
+def test_frozen_network_runs_in_every_epoch_of_augmented_few_images(clone: Repository) -> None:
+    entry = PARAMS["models"]["resnet50_features"] | {"flip": "random", "min_steps": 30}
+    entry |= {"min_validation_images": 5, "min_batches": 20}
+    clone.apply_params(f"models.resnet50_features={json.dumps(entry)}")
+    output = clone.check(*TRAIN[:-1], "resnet50_features")
+    line = "resnet50_features, model 4 of 4: 195 images, batches of 16, 3 epochs, 39 steps\n"
+    assert line in output
+    assert "computing the features" not in output
+    assert clone.epochs_recorded("resnet50_features") == 3

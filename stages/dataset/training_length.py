@@ -20,3 +20,14 @@ def fit_to(settings: ModelParams, images: int) -> ModelParams:
     frozen = round(settings.frozen_batch_norm_epochs * epochs / settings.epochs)
     changed = {"batch_size": batch_size, "epochs": epochs, "frozen_batch_norm_epochs": frozen}
     return settings.model_copy(update=changed)
+
+
+def steps(settings: ModelParams, images: int) -> int:
+    """The steps of a training run on so many images, with these settings as they are."""
+    return settings.epochs * math.ceil(images / settings.batch_size)
+
+
+def recomputes_batch_norm(settings: ModelParams, images: int) -> bool:
+    """Whether batch normalization's averages are computed anew after such a training run."""
+    frozen_throughout = settings.frozen_batch_norm_epochs >= settings.epochs
+    return steps(settings, images) < settings.recompute_batch_norm_below and not frozen_throughout

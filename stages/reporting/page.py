@@ -113,7 +113,7 @@ def html(
             "bar chart of the test accuracies; the table above has the numbers",
         ),
         pairs=tables.pairs(pairs),
-        test_title=summary.test_title(results),
+        pairs_test=summary.pairs_test(results),
         significance=summary.SIGNIFICANCE / max(len(pairs), 1),
         learning_curves=charts.svg(
             charts.learning_curves(results, rows=2, columns=1),

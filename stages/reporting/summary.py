@@ -8,6 +8,7 @@ import numpy as np
 from stages.common import paths
 from stages.common.console import first_few
 from stages.common.params import Params
+from stages.dataset import training_length
 from stages.dataset.description import Description
 from stages.dataset.splits import validation_count
 from stages.reporting import tables
@@ -31,11 +32,16 @@ def compare_pairs(results: Sequence[ModelResult]) -> dict[tuple[str, str], Pair]
     return {(pair[0].name, pair[1].name): compare(*pair) for pair in combinations(results, 2)}
 
 
-def test_title(results: Sequence[ModelResult]) -> str:
+def pairs_test(results: Sequence[ModelResult]) -> str:
     """The test that compares two models."""
     if results[0].unequal_classes:
         return "McNemar's test of the balanced accuracies"
     return "exact McNemar test"
+
+
+def without_model(result: ModelResult) -> str:
+    """What a model must be better than."""
+    return "naming the largest class each time" if result.unequal_classes else "chance"
 
 
 def most_accurate(results: Sequence[ModelResult]) -> ModelResult:
@@ -48,7 +54,7 @@ def summary(results: Sequence[ModelResult], pairs: tables.Pairs) -> str:
     best = most_accurate(results)
     if best.failure:
         return (
-            f"No model is better than {tables.baseline(best)} "
+            f"No model is better than {without_model(best)} "
             f"({best.largest_class_accuracy:.2%} of {len(best.labels):,} test images)."
         )
     text = (
@@ -81,18 +87,17 @@ def warnings(results: Sequence[ModelResult]) -> list[str]:
     for result in results:
         if result.failure:
             texts.append(
-                f"{result.name} is no better than {tables.baseline(result)}: {result.failure}."
+                f"{result.name} is no better than {without_model(result)}: {result.failure}."
             )
         elif result.missed_classes and not result.many_classes:
             texts.append(
                 f"{result.name} classifies no image of {first_few(result.missed_classes)} "
-                f"correctly: there it is no better than {tables.baseline(result)}."
+                f"correctly: there it is no better than {without_model(result)}."
             )
     if texts:
-        pretrained = "start from pretrained weights, as resnet50_features does"
-        use = pretrained if best.failure else f"use {best.name}"
+        other = "pretrained weights" if best.failure else best.name
         texts.append(
-            f"What helps: {use}; more images; more steps (epochs or training.min_steps); a lower "
+            f"What helps: {other}; more images; more steps (epochs or training.min_steps); a lower "
             "learning_rate."
         )
     return texts
@@ -127,6 +132,11 @@ def images(data: Description, settings: Params) -> str:
             text += (
                 f" {name} also trained on all but {left_out:,} of the validation images; its "
                 "validation accuracy is measured on those left out."
+            )
+        if training_length.recomputes_batch_norm(*tables.fitted(model_params, data)):
+            text += (
+                f" The averages of batch normalization of {name} were computed anew after "
+                "training; its validation accuracy is from before."
             )
         if model_params.tta_views > 1:
             text += (
@@ -184,7 +194,7 @@ def markdown(
     """The comparison as Markdown."""
     parts = [
         summary(results, pairs),
-        *warnings(results),
+        *map(escape, warnings(results)),
         markdown_table(tables.models(results, settings)),
         f"![Bar chart of the test accuracies]({paths.COMPARISON_PNG.name})",
     ]
@@ -193,7 +203,7 @@ def markdown(
         parts.insert(0, f"**{notice}**")
     if pairs:
         parts += [
-            f"Pairwise comparison on the same test images ({test_title(results)}):",
+            f"Pairwise comparison on the same test images ({pairs_test(results)}):",
             markdown_table(tables.pairs(pairs), text_columns=2),
         ]
     parts += [images(data, settings), *classes(results, data)]

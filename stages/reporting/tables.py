@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from stages.common.params import ModelParams, Params, shared_settings
+from stages.dataset import training_length
 from stages.dataset.description import Description
 from stages.dataset.splits import validation_count
-from stages.dataset.training_length import fit_to
 from stages.reporting.model_results import ModelResult
 from stages.reporting.statistics import Pair
 
@@ -130,23 +130,25 @@ def shared_params(settings: Params) -> list[dict[str, object]]:
     return [{"parameter": name, "value": value} for name, value in shared.items()]
 
 
+def fitted(model: ModelParams, data: Description) -> tuple[ModelParams, int]:
+    """A model's settings as it was trained with them, and the number of its training images."""
+    training, validation = (sum(data.images[split]) for split in ("train", "validation"))
+    count = training + validation - validation_count(validation, model)
+    return training_length.fit_to(model, count), count
+
+
 def model_params(settings: Params, data: Description) -> list[dict[str, object]]:
     """One row per parameter that a model's entry sets or overrides, one column per model.
 
     Batch size and epochs are those that the model was trained with.
     """
-    training, validation = (sum(data.images[split]) for split in ("train", "validation"))
-
-    def used(model: ModelParams) -> ModelParams:
-        return fit_to(model, training + validation - validation_count(validation, model))
-
     shared = shared_settings(settings.model_dump(), settings.training.model_dump())
     # The sample has no images that ImageNet's weights would be useful for: they are random.
     substitutes = {"weights": "random"} if settings.dataset == "sample" else {}
     entries = {
         name: {
             key: value
-            for key, value in {**used(model).model_dump(), **substitutes}.items()
+            for key, value in {**fitted(model, data)[0].model_dump(), **substitutes}.items()
             if key not in shared or value != shared[key]
         }
         for name, model in settings.models.items()

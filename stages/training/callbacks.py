@@ -112,17 +112,24 @@ class PrintTimeLeft(keras.callbacks.Callback):
 
 
 class RecordEpoch(keras.callbacks.Callback):
-    """Records learning curves and a checkpoint after each epoch."""
+    """Records learning curves and a checkpoint after each epoch.
 
-    def __init__(self, checkpoints: Checkpoints, curves: LearningCurves) -> None:
+    The first one's time includes `seconds_before`, in which features were computed.
+    """
+
+    def __init__(
+        self, checkpoints: Checkpoints, curves: LearningCurves, seconds_before: float
+    ) -> None:
         super().__init__()
         self.checkpoints, self.curves = checkpoints, curves
+        self.seconds_before = seconds_before
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.started = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        seconds = time.monotonic() - self.started
+        seconds = time.monotonic() - self.started + self.seconds_before
+        self.seconds_before = 0
         metrics = {name: float(value) for name, value in (logs or {}).items()}
         self.checkpoints.history.append({"epoch": epoch + 1, **metrics, "seconds": seconds})
         self.curves.append(self.checkpoints.history[-1])

@@ -26,6 +26,7 @@ def compute(frozen: keras.Model, images: Split | Selection, folder: Path) -> Spl
     What an earlier process has completed is used again.
     """
     if not folder.exists():
+        print(f"computing the features of {images.count:,} images", flush=True)
         with atomic_write(folder) as partial:
             partial.mkdir()
             shape = (images.count, *frozen.output_shape[1:])

@@ -1,5 +1,6 @@
 """What each stage uses of params.yaml: a parameter concerns only the stages that use it."""
 
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import yaml
 from stages import settings
 from stages.common import params, stage_settings
 from stages.common.errors import StageError
+from tests.faults import assert_one_line
 from tests.params_edits import PARAMS, edited
+from tests.repository import Repository
 
 MODELS = {f"train/{name}" for name in PARAMS["models"]}
 # The stages whose settings an edit changes, by data set.
@@ -20,9 +23,9 @@ CHANGED = {
         "dataset=folder": {"fetch", "preprocess"},
         "validation_split=0.2": {"preprocess"},
         "seed=1": MODELS,
-        "epochs=3": MODELS - {"train/fast94"},  # has its own
+        "epochs=3": MODELS - {"train/fast94", "train/resnet50_tuned"},  # they have their own
         "training.momentum=0.8": MODELS - {"train/fast94"},
-        "training.ema_decay=0.9": MODELS,
+        "training.min_batches=0": MODELS,
         "training.muon_momentum=0.5": {"train/fast94"},  # Muon trains no other
         "models.simple_cnn.muon_bias_lr_multiplier=2.0": set(),
         "models.simple_cnn.optimizer=muon": {"train/simple_cnn"},
@@ -47,6 +50,10 @@ CHANGED = {
 
 def edit_params(*edits: str) -> None:
     """Write params.yaml with edits, for a folder of images."""
+    for name in ("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png"):
+        file = Path("data/images", name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
     Path("params.yaml").write_text(yaml.safe_dump(edited("dataset=folder", *edits)))
 
 
@@ -94,3 +101,20 @@ def test_stage_run_alone_refuses_edited_parameters_that_it_uses() -> None:
     Path("data/settings/fetch.json").write_text("{")
     with pytest.raises(StageError, match=r"data/settings/fetch.json: damaged: .*run `dvc repro`"):
         stage_settings.load("fetch")
+
+
+def test_wrong_folder_of_images_ends_in_one_line_before_anything_is_fetched(
+    clone: Repository, tmp_path: Path
+) -> None:
+    (tmp_path / "home/flowers").mkdir(parents=True)  # DVC would look for a folder named ~
+    remedy = "set folder.path in params.yaml to"
+    for path, message in {
+        "data/flowers": f"data/flowers: there is no such folder; {remedy} that of images",
+        "README.md": f"README.md: is not a folder; {remedy} that of images",
+        "docs": "docs: has 0 folders of images, but classes must be 2 to 1,000; ",
+        "~/flowers": f"~/flowers: ~ is not expanded; {remedy} {tmp_path}/home/flowers",
+    }.items():
+        clone.set_params("dataset=folder", f"folder.path={path}")
+        result = clone.run("dvc", "repro", HOME=str(tmp_path / "home"))
+        assert_one_line(result, f"error: {message}", status=255)
+        assert re.findall(r"Running stage '([\w@]+)'", result.stdout) == ["settings"]

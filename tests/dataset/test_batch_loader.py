@@ -9,6 +9,7 @@ from stages.common.errors import StageError
 from stages.dataset.augmentation import flip_and_shift
 from stages.dataset.batch_loader import BatchLoader
 from stages.dataset.splits import Split, SplitWriter, select
+from tests.params_edits import edited_model
 
 COUNT, CLASSES, SEED = 60, 10, 3
 IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, 32, 32, 3), np.uint8)
@@ -43,8 +44,17 @@ def test_split_with_fewer_labels_than_images_is_refused(split: Split, tmp_path: 
 
 
 def test_every_image_is_trained_on_or_kept_for_validation(split: Split) -> None:
-    for share, kept in ((1.0, COUNT), (0.25, 15), (0.001, 1)):
-        loaders = [BatchLoader(images, CLASSES, 7) for images in select(split, split, share, SEED)]
+    for share, minimum, kept in (
+        (1.0, 1, COUNT),
+        (0.25, 1, 15),
+        (0.001, 1, 1),
+        (0.25, 20, 20),
+        (0.25, COUNT + 1, COUNT),
+    ):
+        edits = f"validation_share={share}", f"min_validation_images={minimum}"
+        settings = edited_model("fast94", *(f"models.fast94.{edit}" for edit in edits))
+        selections = select(split, split, settings, SEED)
+        loaders = [BatchLoader(images, CLASSES, 7) for images in selections]
         assert [loader.split.count for loader in loaders] == [2 * COUNT - kept, kept]
         loaders[0].shuffle(SEED, 0)
         batches = (batch for loader in loaders for batch in loader.as_dataset())

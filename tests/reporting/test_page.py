@@ -107,7 +107,7 @@ def test_page_of_any_number_of_classes_is_without_faults(
     results = [
         model_result(name, classes=names, counts=range(1, count + 1)) for name in ("cnn", "other")
     ]
-    data: dict[str, Any] = {"duplicates": 1, "skipped": ["a.jpg: truncated"] * 30}
+    data = {key: ["a.jpg = b.jpg"] * 30 for key in ("duplicates", "contradictions", "skipped")}
     path = tmp_path / "page.html"
     path.write_text(render_page(tmp_path / "test", results, params.load(), 64, **data), "utf-8")
     for width in (PHONE, DESKTOP):

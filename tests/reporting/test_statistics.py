@@ -28,6 +28,28 @@ def test_mcnemar_p_value_is_exact() -> None:
     assert statistics.mcnemar(first, first).p_value == 1
 
 
+def test_balanced_mcnemar_is_the_exact_test_where_there_is_one_class() -> None:
+    for only_first, only_second in ((9, 1), (6, 0), (30, 20), (0, 0)):
+        first = np.repeat([True, False, True], [only_first, only_second, 20])
+        second = np.repeat([False, True, True], [only_first, only_second, 20])
+        exact = statistics.mcnemar(first, second)
+        drawn = statistics.balanced_mcnemar(first, second, np.zeros(len(first), int))
+        assert drawn[:2] == exact[:2]
+        assert drawn.p_value == pytest.approx(exact.p_value, abs=0.02)  # four standard errors
+
+
+def test_balanced_mcnemar_counts_every_class_the_same() -> None:
+    # One model is right about all 6 images of a rare class, the other about 6 of 60 of another.
+    labels = np.repeat([0, 1], [6, 60])
+    first, second = labels == 0, np.arange(66) >= 60
+    assert statistics.mcnemar(first, second) == (6, 6, 1)
+    # As large a difference needs all 6 images of the rare class: 2 of 2 ** 6 cases, whatever the
+    # others are, and the smallest of these differences, 1 - 6 / 60, is that of the two models.
+    for pair in ((first, second), (second, first)):
+        compared = statistics.balanced_mcnemar(*pair, labels)
+        assert compared == pytest.approx((6, 6, 2 / 64), abs=0.007)
+
+
 def test_top_k_accuracy_counts_the_most_probable_classes() -> None:
     probabilities = np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
     labels = np.array([0, 1, 2, 0])

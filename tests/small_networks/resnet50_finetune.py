@@ -5,16 +5,8 @@ from pathlib import Path
 import keras
 
 
-def build(
-    *,
-    input_shape: tuple[int, int, int],
-    classes: int,
-    weights: Path,
-    preprocessing: str,
-    enlargement: int,
-) -> keras.Model:
+def build(*, input_shape: tuple[int, int, int], classes: int, weights: Path) -> keras.Model:
     assert weights.is_file()
-    assert (preprocessing, enlargement) == ("unit", 1)
     return keras.Sequential(
         [
             keras.Input(input_shape),

@@ -69,6 +69,10 @@ def test_archive_of_cifar10_is_read_in_the_order_of_its_batches(tmp_path: Path) 
     read = cifar.read(cifar.CIFAR10, tmp_path / "archive")
     assert (read.classes, read.size) == (cifar.CLASSES, 32)
     assert (read.train_count, read.test_count) == (100, 20)
+    assert [read.files[row] for row in (0, 99, 100, 119)] == [
+        *("train-00000", "train-00099"),
+        *("test-00000", "test-00019"),
+    ]
     assert_holds(read, images, labels)
 
 

@@ -140,6 +140,7 @@ def test_images_are_read_with_their_labels_in_batches(monkeypatch: pytest.Monkey
     assert [len(batch.rows) for batch in batches] == [16] * 6 + [4]
     assert rows.tolist() == list(range(100))
     names = [name for split in ("train", "test") for name, _ in folder.mix(found[split])[0]]
+    assert source.files == names
     for name, image, label in zip(names, images, labels, strict=True):
         assert np.array_equal(image, image_files.read(ROOT / name, (32, 32)))
         assert name.startswith(source.classes[label])

@@ -1,12 +1,14 @@
-"""Batch normalization is frozen only within epochs, and diverged training stops."""
+"""Batch normalization is frozen only within epochs, diverged training stops, time is told."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
 from stages.common.errors import StageError
 from stages.common.quiet_keras import keras
-from stages.training.callbacks import FrozenBatchNormalization, StopIfDiverged
+from stages.training import callbacks
+from stages.training.callbacks import FrozenBatchNormalization, PrintTimeLeft, StopIfDiverged
 
 
 def new_model() -> keras.Model:
@@ -86,3 +88,21 @@ def test_batch_normalization_thaws_during_training_on_tensorflow_only(
     FrozenBatchNormalization(new_model(), 4, 4)
     with pytest.raises(StageError, match=r"frozen_batch_norm_epochs: 2: .* set it to 0 or 4, or"):
         FrozenBatchNormalization(new_model(), 2, 4)
+
+
+def test_time_left_is_printed_between_epochs_at_most_twice_a_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = 0
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: seconds))
+    callback = PrintTimeLeft(10)
+    callback.on_train_begin()
+    printed = {}
+    for epoch in range(2, 10):  # resumed after two
+        callback.on_epoch_begin(epoch)
+        printed[epoch] = capsys.readouterr().out
+        seconds += 80 if epoch == 2 else 20  # the first one traces the network
+        callback.on_epoch_end(epoch)
+    lines = {3: "about 9 min left\n", 5: "about 2 min left\n", 7: "about 1 min left\n"}
+    lines[9] = "about 1 min left\n"  # of 20 seconds
+    assert printed == dict.fromkeys(range(2, 10), "") | lines

@@ -14,9 +14,9 @@ from tests.repository import ROOT, copy_project
 CNN = "models.simple_cnn"
 CHANGES = f"""
     {CNN}.dropout=0.4 {CNN}.translate=2 {CNN}.optimizer=muon {CNN}.weights=imagenet
-    training.label_smoothing=0.1 epochs=7 seed=1 data/train/x.npy data/validation/y.npy
-    stages/__init__.py stages/train.py stages/dataset/augmentation.py stages/training/callbacks.py
-    stages/architectures/simple_cnn.py
+    {CNN}.architecture=complex_cnn training.label_smoothing=0.1 training.min_steps=500 epochs=7
+    seed=1 data/train/x.npy data/validation/y.npy stages/__init__.py stages/train.py
+    stages/dataset/augmentation.py stages/training/callbacks.py stages/architectures/simple_cnn.py
 """
 UNRELATED_CHANGES = """
     models.complex_cnn.dropout=0.4 training.muon_momentum=0.5 validation_split=0.2 dataset=cifar100
@@ -64,7 +64,7 @@ def test_fingerprint_differs_if_and_only_if_the_result_may(monkeypatch: pytest.M
 
 def test_fingerprint_covers_the_code_that_dvc_tracks() -> None:
     train = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train"]["do"]
-    deps = [ROOT / dep.replace("${key}", "simple_cnn") for dep in train["deps"]]
+    deps = [ROOT / dep.replace("${item.architecture}", "simple_cnn") for dep in train["deps"]]
     files = (ROOT / "stages").rglob("*.py")
     assert {x for x in files if any(x.is_relative_to(dep) for dep in deps)} == set(
         code("simple_cnn")

@@ -20,10 +20,11 @@ from tests.repository import ROOT
 CNN = "models.simple_cnn"
 SCRATCH = "models.resnet50_scratch"
 SMALL = "models.small"  # the model whose architecture file a test writes
-SMALL_FILE = "stages/architectures/small.py"
+SMALL_FILE = "stages/architectures/dense.py"
 INVALID_ARGUMENTS = {
     **invalid_edits(f"{CNN}.dropout", "-0.1"),
-    **invalid_edits("models.resnet50_finetune.preprocessing", "torch"),
+    **invalid_edits("models.resnet50_features.enlarge_to", "31"),
+    **invalid_edits("models.resnet50_tuned.frozen", "0"),
     **invalid_edits(f"{SCRATCH}.stem_stride", "3"),
     f"{CNN}.dropout='0.5'": f"{CNN}.dropout: '0.5': ",
     f"{CNN}.images=0.1": f"{CNN}.images: 0.1: ",  # not of this `build`, and not for params.yaml
@@ -87,7 +88,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def check(edit: str, architecture: str = "", images: Split | None = None) -> str | None:
     """The error of a model's entry, None if it is accepted; builds `small` if there are images."""
-    sys.modules.pop("stages.architectures.small", None)
+    sys.modules.pop("stages.architectures.dense", None)
     Path(SMALL_FILE).write_text(architecture)
     try:
         with patch.object(params, "read_yaml", return_value=edited(edit)):
@@ -104,8 +105,9 @@ def check(edit: str, architecture: str = "", images: Split | None = None) -> str
 
 
 def entry(arguments: str) -> str:
-    """An edit that adds the model `small`."""
-    return f"{SMALL}={{weights: random, learning_rate: 0.1, {arguments}}}"
+    """An edit that adds the model `small`, of the architecture `dense`."""
+    shared = "architecture: dense, weights: random, learning_rate: 0.1"
+    return f"{SMALL}={{{shared}, {arguments}}}"
 
 
 @pytest.mark.usefixtures("project")

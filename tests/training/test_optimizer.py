@@ -12,7 +12,8 @@ from tests.params_edits import PARAMS
 
 CONSTANT = ModelParams(
     **PARAMS["training"]
-    | {"epochs": 1, "batch_size": 1, "weights": "random", "learning_rate": 0.5}
+    | PARAMS["models"]["simple_cnn"]
+    | {"epochs": 1, "batch_size": 1, "learning_rate": 0.5}
     | {"fused_kernels": False, "optimizer": "sgd", "momentum": 0.0, "muon_lr_multiplier": 0.25}
     | {"muon_bias_lr_multiplier": 8.0}
 )
