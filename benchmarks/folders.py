@@ -153,7 +153,8 @@ def run(root: Path, models: list[str], draws: int) -> None:
             if key in read_results(root) or int(name.split("/")[0]) >= draws:
                 continue
             started = time.monotonic()
-            clone.check("dvc", "repro", f"evaluate@{model}")
+            command = ["dvc", "repro", "--quiet", f"evaluate@{model}"]
+            subprocess.run(command, cwd=clone.path, check=True)
             metrics = json.loads((clone.path / f"metrics/{model}.json").read_text())
             record(root, key, metrics.get("balanced_accuracy", metrics["accuracy"]), started)
 

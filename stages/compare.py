@@ -58,20 +58,33 @@ def learning_curves(results: Sequence[ModelResult]) -> Iterator[tuple[str, str, 
                 yield result.name, split, epoch, *values
 
 
+def read_files(test_images: int) -> list[dict[str, str]]:
+    """The rows of data/files.csv; raises `StageError` if it is damaged."""
+    with reading(paths.FILES), paths.FILES.open(newline="", encoding="utf-8") as file:
+        rows = [*csv.DictReader(file)]
+        if sum(row["split"] == paths.TEST.name for row in rows) != test_images:
+            raise ValueError(f"not {test_images:,} test images")
+    return rows
+
+
 def predictions(
     results: Sequence[ModelResult], files: Sequence[dict[str, str]]
-) -> Iterator[dict[str, str]]:
+) -> Iterator[list[str]]:
     """Every image with its split, class and file; a test image with each model's prediction."""
     test = iter(range(len(results[0].labels)))
     for row in files:
-        index = next(test) if row["split"] == paths.TEST.name else None
-        for result in results:
-            named = probability = ""
-            if index is not None:
-                named = result.classes[result.predicted[index]]
-                probability = f"{result.probabilities[index].max():.4f}"
-            row |= {result.name: named, f"{result.name} probability": probability}
-        yield row
+        predicted = [""] * (2 * len(results))
+        if row["split"] == paths.TEST.name:
+            index = next(test)
+            predicted = [
+                text
+                for result in results
+                for text in (
+                    result.classes[result.predicted[index]],
+                    f"{result.probabilities[index].max():.4f}",
+                )
+            ]
+        yield [*row.values(), *predicted]
 
 
 def main() -> None:
@@ -81,8 +94,7 @@ def main() -> None:
     print_inputs(*inputs, paths.FILES)
     test, data = Split(paths.TEST), description.read()
     labels = test.labels.astype(int)
-    with reading(paths.FILES), paths.FILES.open(newline="", encoding="utf-8") as file:
-        files = [*csv.DictReader(file)]
+    files = read_files(test.count)
     results = [model_results.read(name, labels) for name in settings.models]
     if results[0].unequal_classes:
         results.sort(key=lambda result: -result.score)
@@ -95,6 +107,7 @@ def main() -> None:
     texts = {paths.REPORT_HTML: html, paths.REPORT_MD: report}
     comparison, curves = numbers(results, pairs), [*learning_curves(results)]
     images = [*predictions(results, files)]
+    columns = [name for result in results for name in (result.name, f"{result.name} probability")]
     figures = {
         paths.COMPARISON_PNG: charts.accuracies(results, settings.notebook),
         paths.ACCURACY_BY_MINUTES_PNG: charts.accuracy_by_minutes(results),
@@ -106,7 +119,7 @@ def main() -> None:
             partial.write_text(text, encoding="utf-8")
     write_json(paths.COMPARISON_JSON, comparison)
     write_csv(paths.LEARNING_CURVES_CSV, ["model", "split", "epoch", "accuracy", "loss"], curves)
-    write_csv(paths.IMAGES_CSV, images[0], (row.values() for row in images))
+    write_csv(paths.IMAGES_CSV, [*files[0], *columns], images)
     for path, figure in figures.items():
         charts.save_png(figure, path)
     print(f"\n{report}")

@@ -25,7 +25,7 @@ from stages.sources import cifar, download, folder, generated
 from stages.sources.images import Images
 
 Ranges = dict[Path, tuple[int, int]]  # first row and last row + 1 of each split
-FileRow = tuple[str, str, str, str]  # split, class, file, and an earlier file with the same image
+FileRow = tuple[str, str, str, str]  # split, class, file, and the file of an equal image before it
 
 
 def open_images(settings: params.Params) -> Images:
@@ -71,20 +71,23 @@ def image_checksums(images: np.ndarray) -> np.ndarray:
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
-def file_rows(
-    images: Images, ranges: Ranges, rows: np.ndarray, labels: np.ndarray, checksums: np.ndarray
-) -> list[FileRow]:
-    """What data/files.csv says of the images, given their rows, labels and checksums (N,)."""
-    starts = [first for first, _ in ranges.values()]
+def describe(
+    images: Images, ranges: Ranges, rows: np.ndarray, labels: np.ndarray
+) -> list[tuple[str, str, str]]:
+    """Split, class and file of images with these rows and labels, (N,) integers each."""
+    names, starts = [split.name for split in ranges], [first for first, _ in ranges.values()]
     splits = np.searchsorted(starts, rows, side="right") - 1
-    _, first, numbers = np.unique(checksums, return_index=True, return_inverse=True)
-    names, files = [split.name for split in ranges], [images.files[row] for row in rows]
     return [
-        (names[split], images.classes[label], file, files[same] if same < index else "")
-        for index, (split, label, file, same) in enumerate(
-            zip(splits, labels, files, first[numbers], strict=True)
-        )
+        (names[split], images.classes[label], images.files[row])
+        for split, label, row in zip(splits, labels, rows, strict=True)
     ]
+
+
+def first_equal(checksums: np.ndarray) -> np.ndarray:
+    """The index of the first image with the same checksum, (N,) of (N,)."""
+    _, first, numbers = np.unique(checksums, return_index=True, return_inverse=True)
+    indices: np.ndarray = first[numbers]
+    return indices
 
 
 def write(
@@ -103,9 +106,10 @@ def write(
             writers[split].append(batch.images[selected], batch.labels[selected])
     for writer in writers.values():
         writer.close()
-    files = file_rows(images, ranges, *map(np.concatenate, (rows, labels, checksums)))
-    originals = {file: (split, label) for split, label, file, same in files if not same}
-    copies = [(*row, *originals[row[3]]) for row in files if row[3]]
+    described = describe(images, ranges, np.concatenate(rows), np.concatenate(labels))
+    originals = first_equal(np.concatenate(checksums))
+    equal = [(described[i], described[j]) for i, j in enumerate(originals) if j < i]
+    files = [(*described[i], described[j][2] if j < i else "") for i, j in enumerate(originals)]
     return Description(
         classes=images.classes,
         images={
@@ -113,14 +117,14 @@ def write(
             for split, writer in writers.items()
         },
         duplicates=[
-            f"{file} = {same} ({other})"
-            for split, _, file, same, other, _ in copies
-            if split == paths.TEST.name != other
+            f"{file} = {other_file} ({other_split})"
+            for (split, _, file), (other_split, _, other_file) in equal
+            if split == paths.TEST.name != other_split
         ],
         contradictions=[
-            f"{file} ({label}) = {same} ({other})"
-            for _, label, file, same, _, other in copies
-            if label != other
+            f"{file} ({label}) = {other_file} ({other_label})"
+            for (_, label, file), (_, other_label, other_file) in equal
+            if label != other_label
         ],
         skipped=skipped,
     ), files

@@ -6,6 +6,8 @@ preprocess.json and train/MODEL.json. The stages depend on these files, so that 
 only those that use it.
 """
 
+from pathlib import Path
+
 from stages.common import command_line, params, paths, stage_settings
 from stages.common.atomic import atomic_write, write_json
 from stages.common.console import print_inputs, print_outputs
@@ -15,12 +17,14 @@ from stages.sources import folder_layout
 def main() -> None:
     print_inputs(paths.PARAMS)
     settings = params.load()
-    if settings.dataset == "folder":
+    folder = Path(settings.folder.path)
+    tracked = folder.with_name(f"{folder.name}.dvc").exists()  # DVC brings it before `fetch`
+    if settings.dataset == "folder" and (folder.exists() or not tracked):
         folder_layout.find(settings.folder)
     used = stage_settings.used_by_stages(settings.model_dump())
-    with atomic_write(paths.SETTINGS) as folder:
+    with atomic_write(paths.SETTINGS) as target:
         for stage, values in used.items():
-            write_json(folder / f"{stage}.json", values)
+            write_json(target / f"{stage}.json", values)
     print_outputs(paths.SETTINGS)
 
 

@@ -72,6 +72,7 @@ def test_network_of_these_images_has_the_documented_size_and_learns(
     probabilities = np.asarray(model(x))
     assert probabilities.shape == (8, classes)
     assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-4)
+    assert np.array_equal(probabilities, np.asarray(model(x, training=False)))
 
 
 def test_whitening_of_fast94_decorrelates_patches() -> None:
@@ -104,7 +105,7 @@ def test_pretrained_networks_give_their_weights_images_in_0_1_or_as_for_imagenet
             np.asarray(backbone(caffe)).mean(axis=(1, 2)),
         ),
     ):
-        features = np.asarray(keras.Sequential(model.layers[:-1])(images))
+        features = np.asarray(keras.Sequential(model.layers[:-1])(images, training=False))
         assert np.allclose(features, expected, rtol=1e-3, atol=1e-3 * expected.max())
 
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ from stages import compare
 from stages.common import params, paths
 from stages.common.atomic import write_csv, write_json
 from stages.common.errors import StageError
-from stages.reporting import tables
 from stages.reporting.model_results import ModelResult
 from stages.sources.cifar import CLASSES
 from tests.params_edits import PARAMS, edited
@@ -32,7 +32,7 @@ from tests.reporting.results import (
 from tests.repository import MODELS, ROOT, Repository
 
 SETTINGS = params.load()
-FOLDER_CLASSES = ["cat", 'dog, "big"', "猫"]
+FOLDER_CLASSES = ["cat", 'dog, "big"', "猫"]  # sorted, as the classes of a folder
 FOLDER_NAMES = ["1", "a, b", 'c "d"', "naïve", "two\nlines"]
 
 
@@ -109,12 +109,9 @@ def test_models_are_ranked_by_balanced_accuracy_where_classes_are_unequal(
     )
     header, _, *models, largest = table_rows(report)[:6]
     assert [row[0] for row in models] == ["balanced", "accurate", "constant"]
-    filled = {heading: cell for heading, cell in zip(header, largest, strict=True) if cell}
-    assert filled == {
-        "model": "always the largest class",
-        "test accuracy": "75.00%",
-        "balanced accuracy": "50.00%",
-    }
+    assert header[:4] == ["model", "test accuracy", "95 % interval", "balanced accuracy"]
+    assert largest[:4] == ["always the largest class", "75.00%", "", "50.00%"]
+    assert not any(largest[4:])
     texts = Markup(paths.REPORT_HTML.read_text()).texts
     warning = (
         "constant is no better than naming the largest class each time: predicts airplane for "
@@ -152,8 +149,8 @@ def test_images_of_a_folder_are_traced_from_their_files_to_their_predictions(
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 256, (32, 32, 3), np.uint8)).save(file)
     same = {"test/cat/known.png": "train/cat/1.png", "test/cat/relabelled.png": "train/猫/1.png"}
-    for copied, file in same.items():
-        shutil.copy(folder / file, folder / copied)
+    for copied, original in same.items():
+        shutil.copy(folder / original, folder / copied)
     clone.remove_other_models(["simple_cnn"])
     clone.set_params("models.other={architecture: simple_cnn, weights: random, learning_rate: 0.1}")
     clone.set_params("models.other.dropout=0.0", "folder.image_size=32")
@@ -164,7 +161,6 @@ def test_images_of_a_folder_are_traced_from_their_files_to_their_predictions(
         name: np.load(clone.path / f"data/evaluations/{name}/probabilities.npy")
         for name in ("simple_cnn", "other")
     }
-    classes = sorted(FOLDER_CLASSES)
     rows = read_table(clone.path / "metrics/images.csv", ",")
     columns = [column for model in models for column in (model, f"{model} probability")]
     assert list(rows[0]) == ["split", "class", "file", "same as", *columns]
@@ -174,12 +170,12 @@ def test_images_of_a_folder_are_traced_from_their_files_to_their_predictions(
         images = np.load(clone.path / f"data/{split}/x.npy")
         of_split = [row for row in rows if row["split"] == split]
         for index, (row, image) in enumerate(zip(of_split, images, strict=True)):
-            assert np.array_equal(image, Image.open(files[row["file"]]))
+            assert np.array_equal(image, np.asarray(Image.open(files[row["file"]])))
             assert row["class"] == files[row["file"]].parent.name
             predicted = [row[column] for column in columns]
             if split == "test":
                 probabilities = [x[index] for x in models.values()]
-                named = ((classes[x.argmax()], f"{x.max():.4f}") for x in probabilities)
+                named = ((FOLDER_CLASSES[x.argmax()], f"{x.max():.4f}") for x in probabilities)
                 assert predicted == [*itertools.chain(*named)]
             else:
                 assert predicted == [""] * 4
@@ -262,7 +258,7 @@ def test_names_of_models_classes_and_files_are_text_on_the_page(tmp_path: Path) 
         results = [model_result(name, classes=classes, counts=counts) for name in models]
         entries = dict(zip(models, SETTINGS.models.values(), strict=False))
         settings = SETTINGS.model_copy(update={"models": entries})
-        files = {
+        files: dict[str, Any] = {
             "duplicates": [f"{classes[0]}/a.jpg = b.jpg (train)"],
             "contradictions": [f"a.jpg ({classes[0]}) = b.jpg ({classes[1]})"],
             "skipped": [f"images/{classes[0]}/a.jpg: truncated"],
@@ -301,46 +297,3 @@ def test_page_of_a_folder_has_its_name_and_settings(tmp_path: Path, path: str, t
     settings = SETTINGS.model_copy(update={"dataset": "folder", "folder": folder})
     texts = Markup(render_page(tmp_path / "test", [model_result("cnn")], settings)).texts
     assert {f"1 model on {title}", "folder.path", path} <= set(texts)
-
-
-@pytest.mark.parametrize(
-    ("count", "top_k"), [(2, []), (3, ["top 2"]), (20, ["top 2"]), (21, ["top 5"])]
-)
-def test_top_k_accuracy_fits_the_number_of_classes(count: int, top_k: list[str]) -> None:
-    result = model_result("cnn", 10 * count, [f"class {number}" for number in range(count)])
-    (row,) = tables.models([result], SETTINGS)
-    assert [heading for heading in row if heading.startswith("top")] == top_k
-    numbers = compare.numbers([result], {})["models"]["cnn"]
-    keys = [key for key in numbers if key.startswith("top")]
-    assert keys == [f"{heading.replace(' ', '')}_accuracy" for heading in top_k]
-
-
-def test_balanced_accuracy_is_a_column_where_classes_are_unequal() -> None:
-    for counts, shown in [((10, 15), False), ((10, 16), True)]:
-        result = model_result("cnn", classes=["cat", "dog"], counts=counts)
-        rows = tables.models([result], SETTINGS)
-        assert ("balanced accuracy" in rows[0]) == shown
-        assert len(rows) == 1 + shown  # the last one is that of the largest class
-        numbers = compare.numbers([result], {})["models"]["cnn"]
-        assert numbers["balanced_accuracy"] == pytest.approx(result.class_accuracies.mean())
-        for name, accuracy in numbers["class_accuracies"].items():
-            low, high = numbers["class_intervals"][name]
-            assert low <= accuracy <= high
-
-
-def test_software_of_models_evaluated_with_different_packages_is_in_its_columns() -> None:
-    software = [{"keras": "3", "tensorflow": "2"}, {"keras": "3", "jax": "0"}]
-    first, second = tables.provenance([model_result("cnn", software=x) for x in software])
-    assert (first["tensorflow"], first["jax"]) == ("2", "")
-    assert (second["tensorflow"], second["jax"]) == ("", "0")
-
-
-def test_table_of_parameters_has_batch_size_and_epochs_as_fitted_to_the_images() -> None:
-    length = ("training.min_batches=20", "training.min_batch_size=16", "training.min_steps=400")
-    settings = params.Params.model_validate(edited("epochs=15", "batch_size=128", *length))
-    result = model_result("cnn", images=40)
-    for images, expected in ((40, ("16", "134")), (4000, ("", ""))):
-        counts = {"images": dict.fromkeys(["train", "validation", "test"], [images // 10] * 10)}
-        rows = tables.model_params(settings, description(result, **counts))
-        by_name = {row["parameter"]: row["simple_cnn"] for row in rows}
-        assert tuple(str(by_name[key]) for key in ("batch_size", "epochs")) == expected

@@ -95,7 +95,7 @@ def test_training_that_filled_the_disk_resumes_once_there_is_space(clone: Reposi
 def test_features_that_fill_the_disk_end_training_with_one_line(clone: Repository) -> None:
     entry = json.dumps(PARAMS["models"]["resnet50_features"])
     clone.apply_params(f"models.resnet50_features={entry}")
-    result = run_mounted(clone, full("models", 4), "train resnet50_features")
+    result = run_mounted(clone, full("models", 8), "train resnet50_features")
     assert_one_line(result, NO_SPACE, "features")
 
 

@@ -299,6 +299,21 @@ def test_new_model_without_a_file_is_refused_before_any_stage(clone: Repository)
     assert "Traceback" not in result.stderr
 
 
+def test_documented_commands_remove_a_model(clone: Repository) -> None:
+    page = (ROOT / "docs/add-a-model.md").read_text().split("## Remove a model")[1]
+    commands = [line.removeprefix("$ ") for line in page.splitlines() if line.startswith("$ ")]
+    (clone.path / "metrics/fast94.json").write_text("{}")  # as after training: not committed
+    clone.remove_other_models(["simple_cnn", "resnet50_finetune"])
+    for command in commands[:-1]:  # the last one is optional, and asks
+        clone.check("bash", "-c", command.replace("NAME", "fast94"))
+    others = (":!benchmarks", ":!tests")
+    left = clone.check("git", "ls-files", "*fast94*", *others).splitlines()
+    assert left == ["stages/architectures/fast94.py"]
+    assert "fast94" not in (clone.path / "metrics/report.md").read_text()
+    for pattern in ("models/*fast94*", "data/evaluations/fast94", "metrics/**/*fast94*"):
+        assert not list(clone.path.glob(pattern)), pattern
+
+
 def test_folder_with_an_umlaut(clone: Repository, tmp_path: Path) -> None:
     repository = Repository(clone.path.rename(tmp_path / "Müller"))
     assert repository.changed_stages() == set()

@@ -151,7 +151,7 @@ def test_batch_normalization_is_frozen_or_its_averages_are_recomputed(clone: Rep
         assert moved[name]["moving mean"] == moved[name]["offset"] == 0
         assert moved[name]["bias"] > 0
     assert min(moved["one epoch"].values()) > 0
-    assert moved["one epoch"]["moving mean"] > 0.1  # four steps alone move it by 4 %
+    assert moved["one epoch"]["moving mean"] > 1  # four steps alone lead to 0.16
 
 
 def test_training_killed_before_its_model_is_saved_resumes_to_the_same_bytes(

@@ -122,13 +122,22 @@ class ModelResult:
 
     @cached_property
     def failure(self) -> str:
-        """Why the model is no better than always naming the largest class; empty if it is."""
+        """Why the model is no better than always naming the largest class; empty if it is.
+
+        Judged by what models are ranked by.
+        """
         named = np.unique(self.predicted)
         if len(named) == 1:
             return f"predicts {self.classes[named[0]]} for every image"
-        if self.interval.low <= self.largest_class_accuracy:
-            return f"the 95 % interval of its accuracy begins at {self.interval.low:.1%}"
-        return ""
+        if not self.unequal_classes:
+            low, chance = self.interval.low, self.largest_class_accuracy
+            return f"the 95 % interval of its accuracy begins at {low:.1%}" if low <= chance else ""
+        constant = self.labels == np.bincount(self.labels).argmax()
+        pair = statistics.balanced_mcnemar(self.correct, constant, self.labels)
+        chance = 1 / len(self.classes)
+        if self.balanced_accuracy > chance and pair.p_value < statistics.SIGNIFICANCE:
+            return ""
+        return f"its balanced accuracy, {self.score:.1%}, is not significantly above {chance:.1%}"
 
     @cached_property
     def missed_classes(self) -> list[str]:

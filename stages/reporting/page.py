@@ -17,7 +17,7 @@ from stages.dataset.description import Description
 from stages.dataset.splits import Split
 from stages.reporting import charts, summary, tables
 from stages.reporting.model_results import ModelResult
-from stages.reporting.statistics import BINS
+from stages.reporting.statistics import BINS, SIGNIFICANCE
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MAX_MISTAKES = 12  # images shown per model, and of those that every model misclassifies
@@ -114,7 +114,7 @@ def html(
         ),
         pairs=tables.pairs(pairs),
         pairs_test=summary.pairs_test(results),
-        significance=summary.SIGNIFICANCE / max(len(pairs), 1),
+        significance=SIGNIFICANCE / max(len(pairs), 1),
         learning_curves=charts.svg(
             charts.learning_curves(results, rows=2, columns=1),
             "accuracy and loss of every model by epoch, on training and validation images",

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 BINS = 15  # of the confidence, as in Guo et al.
+SIGNIFICANCE = 0.05
 DRAWS = 9_999  # of a permutation test
 IMBALANCE_RATIO = 1.5  # of the largest class to the smallest, from which their sizes matter
 

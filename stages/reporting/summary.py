@@ -14,9 +14,8 @@ from stages.dataset.splits import validation_count
 from stages.reporting import tables
 from stages.reporting.markdown import escape, markdown_table
 from stages.reporting.model_results import FEW_CLASSES, ModelResult
-from stages.reporting.statistics import Pair, balanced_mcnemar, mcnemar, unequal
+from stages.reporting.statistics import SIGNIFICANCE, Pair, balanced_mcnemar, mcnemar, unequal
 
-SIGNIFICANCE = 0.05
 SHOWN_CLASSES = 5  # smallest and largest, least and most accurate
 SHOWN_FILES = 10  # that were left out
 
@@ -83,24 +82,25 @@ def summary(results: Sequence[ModelResult], pairs: tables.Pairs) -> str:
 
 def warnings(results: Sequence[ModelResult]) -> list[str]:
     """What to know of models that fail, or miss classes, and what to do about it."""
-    best, texts = most_accurate(results), []
+    best, texts = most_accurate(results), {}
     for result in results:
         if result.failure:
-            texts.append(
+            texts[result.name] = (
                 f"{result.name} is no better than {without_model(result)}: {result.failure}."
             )
         elif result.missed_classes and not result.many_classes:
-            texts.append(
+            texts[result.name] = (
                 f"{result.name} classifies no image of {first_few(result.missed_classes)} "
                 f"correctly: there it is no better than {without_model(result)}."
             )
-    if texts:
-        other = "pretrained weights" if best.failure else best.name
-        texts.append(
-            f"What helps: {other}; more images; more steps (epochs or training.min_steps); a lower "
-            "learning_rate."
-        )
-    return texts
+    if not texts:
+        return []
+    other = "pretrained weights" if best.name in texts else best.name
+    return [
+        *texts.values(),
+        f"What helps: {other}; more images; more steps (epochs or training.min_steps); a lower "
+        "learning_rate.",
+    ]
 
 
 def sample_notice(settings: Params) -> str:
@@ -133,16 +133,21 @@ def images(data: Description, settings: Params) -> str:
                 f" {name} also trained on all but {left_out:,} of the validation images; its "
                 "validation accuracy is measured on those left out."
             )
-        if training_length.recomputes_batch_norm(*tables.fitted(model_params, data)):
-            text += (
-                f" The averages of batch normalization of {name} were computed anew after "
-                "training; its validation accuracy is from before."
-            )
         if model_params.tta_views > 1:
             text += (
                 f" The validation accuracy of {name} is that of single images, its test accuracy "
                 f"that of {model_params.tta_views} views of each image."
             )
+    recomputed = [
+        name
+        for name, model_params in settings.models.items()
+        if training_length.recomputes_batch_norm(*tables.fitted(model_params, data))
+    ]
+    if recomputed:
+        text += (
+            f" The averages of batch normalization of {' and '.join(recomputed)} were computed "
+            "anew after training; validation accuracies are from before."
+        )
     return text
 
 

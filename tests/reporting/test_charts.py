@@ -130,8 +130,8 @@ def test_line_of_the_bar_chart_is_what_needs_no_model() -> None:
 def test_bar_chart_marks_balanced_accuracies_where_classes_are_unequal() -> None:
     for matrix, marked in ((((4, 0), (2, 2)), []), (((6, 0), (1, 1)), [75])):
         (axes,) = charts.accuracies([model_result("cnn", matrix=matrix)], {}).axes
-        (marks,) = [x for x in axes.collections if x.get_label() == "balanced accuracy"] or [None]
-        assert (np.asarray(marks.get_offsets())[:, 0].tolist() if marks else []) == marked
+        marks = [x for x in axes.collections if x.get_label() == "balanced accuracy"]
+        assert [x for mark in marks for x, _ in np.asarray(mark.get_offsets())] == marked
 
 
 def test_ids_of_two_charts_differ_and_references_are_kept() -> None:

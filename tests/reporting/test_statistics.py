@@ -45,8 +45,8 @@ def test_balanced_mcnemar_counts_every_class_the_same() -> None:
     assert statistics.mcnemar(first, second) == (6, 6, 1)
     # As large a difference needs all 6 images of the rare class: 2 of 2 ** 6 cases, whatever the
     # others are, and the smallest of these differences, 1 - 6 / 60, is that of the two models.
-    for pair in ((first, second), (second, first)):
-        compared = statistics.balanced_mcnemar(*pair, labels)
+    for one, other in ((first, second), (second, first)):
+        compared = statistics.balanced_mcnemar(one, other, labels)
         assert compared == pytest.approx((6, 6, 2 / 64), abs=0.007)
 
 

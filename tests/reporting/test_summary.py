@@ -33,10 +33,10 @@ def test_report_of_equal_classes_describes_them_in_a_sentence() -> None:
     assert summary.images(description(model_result("fast94")), settings) == (
         "10 classes: 40 training images (4 per class), 40 validation images (4 per class) and 40 "
         "test images (4 per class). fast94 also trained on all but 4 of the validation images; its "
-        "validation accuracy is measured on those left out. The averages of batch normalization of "
-        "fast94 were computed anew after training; its validation accuracy is from before. The "
-        "validation accuracy of fast94 is that of single images, its test accuracy that of 6 views "
-        "of each image."
+        "validation accuracy is measured on those left out. The validation accuracy of fast94 is "
+        "that of single images, its test accuracy that of 6 views of each image. The averages of "
+        "batch normalization of fast94 were computed anew after training; validation accuracies "
+        "are from before."
     )
 
 
@@ -145,18 +145,19 @@ def test_class_of_which_no_image_is_classified_correctly_is_named() -> None:
     assert missed.startswith("cnn classifies no image of bird correctly: ")
     assert remedy.startswith("What helps: good; more images; ")
     assert summary.warnings([good]) == []
+    assert "cnn" not in summary.warnings([misses_bird])[-1]  # it does not help itself
     for text in (missed, remedy):
         assert text in report(misses_bird, good)
 
 
 def test_names_of_classes_and_files_are_text_in_the_report() -> None:
     always_first, misses_last = np.zeros((2, 5, 5), int)
-    always_first[:, 0] = range(10, 15)
-    misses_last[range(5), [0, 1, 2, 3, 0]] = range(10, 15)
+    always_first[:, 0] = range(10, 19, 2)
+    misses_last[range(5), [0, 1, 2, 3, 0]] = range(10, 19, 2)
     text = report(
         model_result("constant", classes=HOSTILE_CLASSES, matrix=always_first.tolist()),
         model_result("cnn", classes=HOSTILE_CLASSES, matrix=misses_last.tolist()),
-        model_result("random", classes=HOSTILE_CLASSES, counts=range(10, 15)),
+        model_result("random", classes=HOSTILE_CLASSES, counts=range(10, 19, 2)),
         **dict.fromkeys(["duplicates", "contradictions", "skipped"], HOSTILE_CLASSES[:3]),
     )
     # What a backslash precedes stands for itself.

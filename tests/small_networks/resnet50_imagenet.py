@@ -19,7 +19,7 @@ def build(
     features = keras.Sequential(
         [
             keras.Input(input_shape),
-            keras.layers.Conv2D(8, 3, strides=4),
+            keras.layers.Conv2D(32, 3, strides=4),
             keras.layers.BatchNormalization(),
             keras.layers.GlobalAveragePooling2D(),
         ]

@@ -57,7 +57,7 @@ def test_image_is_read_as_a_person_sees_it(
 
 
 def test_small_image_is_enlarged_smoothly(tmp_path: Path) -> None:
-    ramp = np.arange(0, 256, 8, np.uint8)
+    ramp = np.arange(0, 256, 8, dtype=np.uint8)
     Image.fromarray(np.tile(ramp, (32, 1))).save(tmp_path / "a.png")
     for row in image_files.read(tmp_path / "a.png", (64, 64))[:, 2:-2, 0].astype(int):
         assert {*np.diff(row)} <= {3, 4, 5}  # 0 and 8 where pixels are only repeated

@@ -2,13 +2,19 @@
 
 import math
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from stages.common.errors import StageError
 from stages.common.quiet_keras import keras
 from stages.training import callbacks
-from stages.training.callbacks import FrozenBatchNormalization, PrintTimeLeft, StopIfDiverged
+from stages.training.callbacks import (
+    FrozenBatchNormalization,
+    PrintTimeLeft,
+    RecordEpoch,
+    StopIfDiverged,
+)
 
 
 def new_model() -> keras.Model:
@@ -106,3 +112,19 @@ def test_time_left_is_printed_between_epochs_at_most_twice_a_minute(
     lines = {3: "about 9 min left\n", 5: "about 2 min left\n", 7: "about 1 min left\n"}
     lines[9] = "about 1 min left\n"  # of 20 seconds
     assert printed == dict.fromkeys(range(2, 10), "") | lines
+
+
+def test_time_of_the_first_epoch_includes_that_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = 0
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: seconds))
+    checkpoints = cast(Any, SimpleNamespace(history=[], save=lambda: None))
+    curves = cast(Any, SimpleNamespace(append=lambda epoch: None))
+    callback = RecordEpoch(checkpoints, curves, seconds_before=100)
+    for epoch in range(2):
+        callback.on_epoch_begin(epoch)
+        seconds += 7
+        callback.on_epoch_end(epoch, {"loss": 0.5})
+    assert checkpoints.history == [
+        {"epoch": 1, "loss": 0.5, "seconds": 107},
+        {"epoch": 2, "loss": 0.5, "seconds": 7},
+    ]
