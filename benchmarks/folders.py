@@ -145,10 +145,10 @@ def record(root: Path, key: str, accuracy: float, started: float) -> None:
     print(f"{key}: {accuracy:.1%} in {minutes:.1f} min", flush=True)
 
 
-def run(root: Path, models: list[str], draws: int) -> None:
-    """Train and evaluate models on the folders."""
+def run(root: Path, models: list[str] | None, draws: int) -> None:
+    """Train and evaluate models on the folders, all by default."""
     for name, clone in prepared(root):
-        for model in models:
+        for model in models or params.load().models:
             key = f"{name}/{model}"
             if key in read_results(root) or int(name.split("/")[0]) >= draws:
                 continue
@@ -219,7 +219,7 @@ if __name__ == "__main__":
         parser.set_defaults(function=function)
         parser.add_argument("root", metavar="FOLDER", type=Path)
     parsers["make"].add_argument("emoji", metavar="EMOJI", type=Path)
-    parsers["run"].add_argument("--models", nargs="+", default=list(params.load().models))
+    parsers["run"].add_argument("--models", nargs="+", help="all by default")
     parsers["run"].add_argument("--draws", type=int, default=DRAWS)
     parsers["baseline"].add_argument("python", metavar="PYTHON")
     command_line.run(lambda function, **arguments: function(**arguments), command)

@@ -35,16 +35,13 @@ def build(
     # The weights expect blue, green, red: flipped here once instead of in every image.
     kernel = backbone.get_layer("conv1_conv").kernel
     kernel.assign(keras.ops.flip(kernel, axis=2))
-    features = keras.Sequential(
-        [
-            keras.Input(input_shape),
-            layers.Resizing(height, width),
-            layers.Rescaling(255.0, offset=[-mean for mean in MEANS]),
-            backbone,
-        ],
-        name="features",
-        trainable=not frozen,
-    )
+    images = keras.Input(input_shape)
+    # `Resizing` is in training mode by default, and so would be all layers after it in a plain call
+    # of the model. Training itself overrides this.
+    x = layers.Resizing(height, width)(images, training=False)
+    x = layers.Rescaling(255.0, offset=[-mean for mean in MEANS])(x)
+    features = keras.Model(images, backbone(x), name="features")
+    features.trainable = not frozen  # as an argument it would not reach the layers within
     return keras.Sequential(
         [features, layers.Dropout(dropout), layers.Dense(classes, activation="softmax")],
         name="resnet50_imagenet",

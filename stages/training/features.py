@@ -30,11 +30,15 @@ def compute(frozen: keras.Model, images: Split | Selection, folder: Path) -> Spl
         with atomic_write(folder) as partial:
             partial.mkdir()
             shape = (images.count, *frozen.output_shape[1:])
-            outputs = np.lib.format.open_memmap(partial / "x.npy", "w+", np.float32, shape)
-            steps = range(0, images.count, BATCH_SIZE)
-            for first in tqdm(steps, "features", disable=None, leave=False):  # None: in a terminal
-                rows = np.arange(first, min(first + BATCH_SIZE, images.count))
-                outputs[rows] = frozen.predict_on_batch(scale(images.images(rows)))
-            outputs.flush()
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            steps = tqdm(  # None: only in a terminal
+                range(0, images.count, BATCH_SIZE), "features", disable=None, leave=False
+            )
+            with (partial / "x.npy").open("wb") as file:  # a memory map dies on a full disk
+                np.lib.format.write_array_header_1_0(file, header)
+                for first in steps:
+                    rows = np.arange(first, min(first + BATCH_SIZE, images.count))
+                    outputs = frozen.predict_on_batch(scale(images.images(rows)))
+                    file.write(outputs.astype(np.float32).tobytes())
             np.save(partial / "y.npy", images.labels)
     return Split(folder)

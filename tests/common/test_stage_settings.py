@@ -1,6 +1,7 @@
 """What each stage uses of params.yaml: a parameter concerns only the stages that use it."""
 
 import re
+import shutil
 from importlib import import_module
 from pathlib import Path
 
@@ -118,3 +119,15 @@ def test_wrong_folder_of_images_ends_in_one_line_before_anything_is_fetched(
         result = clone.run("dvc", "repro", HOME=str(tmp_path / "home"))
         assert_one_line(result, f"error: {message}", status=255)
         assert re.findall(r"Running stage '([\w@]+)'", result.stdout) == ["settings"]
+
+
+def test_folder_that_dvc_tracks_is_checked_once_it_is_there(clone: Repository) -> None:
+    folder = clone.path / "data/flowers"
+    for name in ("daisy", "rose"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "1.txt").touch()
+    clone.check("dvc", "add", "--quiet", "data/flowers")
+    clone.set_params("dataset=folder", "folder.path=data/flowers")
+    assert "no images in a class's folder" in clone.run("dvc", "repro", "settings").stderr
+    shutil.rmtree(folder)
+    assert clone.stages_run("repro", "settings") == ["settings"]
