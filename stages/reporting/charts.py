@@ -73,7 +73,8 @@ def columns(charts: int) -> int:
 def accuracies(results: Sequence[ModelResult], notebook: Mapping[str, float]) -> Figure:
     """One bar per model with its test accuracy in percent and its 95 % confidence interval.
 
-    A diamond is the notebook's accuracy, for the models in `notebook`.
+    A diamond is the notebook's accuracy, for the models in `notebook`; a circle is the balanced
+    accuracy, if classes are of unequal size.
     """
     figure, axes = plt.subplots(figsize=(WIDTH, 1.5 + 0.5 * len(results)))
     names = [result.name for result in results]
@@ -82,29 +83,21 @@ def accuracies(results: Sequence[ModelResult], notebook: Mapping[str, float]) ->
     colors = [f"C{index}" for index in range(len(results))]
     bars = axes.barh(names, lengths, color=colors, xerr=errors, ecolor=INK, capsize=4)
     axes.bar_label(bars, fmt="%.2f %%", padding=4)
-    marked = [index for index, name in enumerate(names) if name in notebook]
+    marks, title, marker = notebook, "notebook", "D"
+    if results[0].unequal_classes:  # then the images are not the notebook's
+        marks = {result.name: result.balanced_accuracy for result in results}
+        title, marker = "balanced accuracy", "o"
+    marked = [index for index, name in enumerate(names) if name in marks]
     if marked:
         axes.scatter(
-            [100 * notebook[names[index]] for index in marked],
+            [100 * marks[names[index]] for index in marked],
             np.array(marked) + 0.28,  # below the interval
-            marker="D",
+            marker=marker,
             s=30,
             facecolor="white",
             edgecolor=INK,
             zorder=3,
-            label="notebook",
-        )
-        figure.legend(loc="outside lower right", frameon=False)
-    if results[0].unequal_classes:
-        axes.scatter(
-            [100 * result.balanced_accuracy for result in results],
-            np.arange(len(results)) + 0.28,
-            marker="o",
-            s=30,
-            facecolor="white",
-            edgecolor=INK,
-            zorder=3,
-            label="balanced accuracy",
+            label=title,
         )
         figure.legend(loc="outside lower right", frameon=False)
     chance, label = 100 * results[0].largest_class_accuracy, baseline(results[0])
