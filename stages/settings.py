@@ -11,10 +11,12 @@ from pathlib import Path
 from stages.common import command_line, params, paths, stage_settings
 from stages.common.atomic import atomic_write, write_json
 from stages.common.console import print_inputs, print_outputs
+from stages.common.process import RunningStage
 from stages.sources import folder_layout
 
 
 def main() -> None:
+    stage = RunningStage("settings")
     print_inputs(paths.PARAMS)
     settings = params.load()
     folder = Path(settings.folder.path)
@@ -23,8 +25,9 @@ def main() -> None:
         folder_layout.find(settings.folder)
     used = stage_settings.used_by_stages(settings.model_dump())
     with atomic_write(paths.SETTINGS) as target:
-        for stage, values in used.items():
-            write_json(target / f"{stage}.json", values)
+        for name, values in used.items():
+            write_json(target / f"{name}.json", values)
+        stage.check_inputs()
     print_outputs(paths.SETTINGS)
 
 

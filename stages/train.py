@@ -12,11 +12,12 @@ import gc
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 
 from stages.common import command_line, params, paths, stage_settings
 from stages.common.console import print_inputs, print_outputs
-from stages.common.locks import lock_stage
+from stages.common.process import RunningStage
 from stages.common.quiet_keras import keras
 from stages.dataset import splits, training_length
 from stages.dataset.batch_loader import BatchLoader
@@ -53,8 +54,19 @@ def notice(steps: int, validation_images: int) -> str:
     return "; ".join(problems)
 
 
-def train(name: str, settings: params.Params, process: int, processes: int) -> None:
-    """Train a model in this process, one of `processes`; process 0 writes the results."""
+def train(
+    name: str,
+    settings: params.Params,
+    process: int,
+    processes: int,
+    check_inputs: Callable[[], None],
+) -> None:
+    """Train a model in this process, one of `processes`; process 0 writes the results.
+
+    `check_inputs` raises `StageError` if an input has changed since the stage started. It is called
+    after each epoch, as what it would end in hours can end now.
+    """
+    code = provenance.code_version()  # before it can change
     prepared = splits.Split(paths.TRAIN), splits.Split(paths.VALIDATION)
     classes = int(prepared[0].labels.max()) + 1  # all have training images
     selections = splits.select(*prepared, settings.model(name), settings.seed)
@@ -76,7 +88,8 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
             print(f"NOTICE: {text}", flush=True)
 
     model = network.build(name, settings, prepared[0], classes)
-    identity = fingerprint(name, settings)
+    identity = fingerprint(name)
+    check_inputs()  # else the fingerprint may be that of other code than was imported
     augmented = model_params.flip != "none" or model_params.translate
     divided = None if augmented or processes > 1 else features.divide(model)
     fitted, started = model, time.monotonic()
@@ -114,6 +127,9 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
             print(f"resuming {name} after epoch {completed} of {model_params.epochs}", flush=True)
         curves = LearningCurves(paths.CURVES / name, checkpoints.history)
         epoch_callbacks.append(callbacks.RecordEpoch(checkpoints, curves, seconds_before))
+        epoch_callbacks.append(
+            keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, _: check_inputs())
+        )
         epoch_callbacks.append(callbacks.PrintTimeLeft(model_params.epochs))
         # Keras' progress bar in a terminal that can show it, else one line per epoch.
         has_bar = sys.stdout.isatty() and sys.stdout.encoding.lower().startswith("utf")
@@ -140,21 +156,22 @@ def train(name: str, settings: params.Params, process: int, processes: int) -> N
     checkpoints.variables = ()
     del fitted
     gc.collect()  # frees the optimizer's variables: saving needs memory as well
+    check_inputs()
     model_file.save(model, paths.MODELS / f"{name}.keras")
-    provenance.record(name, checkpoints.history)
+    provenance.record(name, checkpoints.history, code)
     print_outputs(paths.MODELS / f"{name}.keras")
     checkpoints.clear()
 
 
 def main(name: str) -> None:
+    main_process = distributed.is_main_process()
+    stage = RunningStage(f"train@{name}") if main_process else None
     settings = stage_settings.load(f"train/{name}")
     network.check_arguments(settings)  # of all models, so that a typo shows before the first trains
-    if distributed.is_main_process():
-        lock_stage(f"train@{name}")
     keep_freed_memory()
     process, processes = distributed.initialize()
     with distributed.exit_on_peer_failure(name) if processes > 1 else nullcontext():
-        train(name, settings, process, processes)
+        train(name, settings, process, processes, stage.check_inputs if stage else lambda: None)
 
 
 if __name__ == "__main__":

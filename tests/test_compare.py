@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from stages import compare
-from stages.common import params, paths
+from stages.common import params, paths, stage_settings
 from stages.common.atomic import write_csv, write_json
 from stages.common.errors import StageError
 from stages.reporting.model_results import ModelResult
@@ -81,7 +81,10 @@ def compare_models(*results: ModelResult) -> str:
     """Run the compare stage in the working folder on these models; returns its report."""
     entries = {result.name: {**PARAMS["models"]["simple_cnn"]} for result in results}
     Path("stages").symlink_to(ROOT / "stages")
+    shutil.copy(ROOT / paths.DVC_YAML, paths.DVC_YAML)
     paths.PARAMS.write_text(yaml.safe_dump({**edited("dataset=folder"), "models": entries}))
+    for stage, used in stage_settings.used_by_stages(params.load().model_dump()).items():
+        write_json(paths.SETTINGS / f"{stage}.json", used)
     for result in results:
         write_results(result)
     image_split(paths.TEST, results[0])

@@ -66,9 +66,10 @@ def test_added_image_reruns_fetch_and_preprocess(clone: Repository) -> None:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    """The working folder: with params.yaml, and 20 images of cats and dogs each in `images`."""
+    """The working folder: with settings, and 20 images of cats and dogs each in `images`."""
     (tmp_path / "stages").symlink_to(ROOT / "stages")
-    (tmp_path / paths.PARAMS).write_bytes((ROOT / paths.PARAMS).read_bytes())
+    for file in (paths.PARAMS, paths.DVC_YAML):
+        (tmp_path / file).write_bytes((ROOT / file).read_bytes())
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     for name, color in {"cat": 0, "dog": 100}.items():

@@ -1,1 +1,1 @@
-"""What every stage needs and no result depends on: parameters, paths, errors, locks, output."""
+"""What every stage needs and no result depends on: parameters, paths, errors, output."""

@@ -215,22 +215,20 @@ def summarize(messages: Sequence[str]) -> str:
     return "; ".join(messages[:SHOWN_PROBLEMS]) + (f"; and {others} more" if others > 0 else "")
 
 
-def read_yaml() -> object:
-    """Parse params.yaml as DVC does, which has parsed it before; raises `StageError`.
+def read_yaml(file: Path = paths.PARAMS) -> Any:
+    """Parse params.yaml, or dvc.yaml, as DVC does, which has parsed it before; raises `StageError`.
 
     Duplicate keys are invalid.
     """
     try:
-        return YAML(typ="safe", pure=True).load(paths.PARAMS.read_text(encoding="utf-8"))
+        return YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise StageError(
-            f"{paths.PARAMS}: {error.strerror}; run from the repository's root"
-        ) from None
+        raise StageError(f"{file}: {error.strerror}; run from the repository's root") from None
     except Exception as error:  # depends on the value, such as 2026-02-30
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""
         reason = getattr(error, "problem", None) or error
-        raise StageError(f"{paths.PARAMS}: {line}not valid YAML: {reason!s:.200}") from None
+        raise StageError(f"{file}: {line}not valid YAML: {reason!s:.200}") from None
 
 
 def load() -> Params:

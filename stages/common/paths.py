@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+DVC_YAML = Path("dvc.yaml")
 PARAMS = Path("params.yaml")
+CODE = Path("stages")
 ARCHITECTURES = Path("stages/architectures")
 
 SETTINGS = Path("data/settings")  # what each stage uses of params.yaml

@@ -36,20 +36,23 @@ def used_by_stages(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return used
 
 
-def load(stage: str) -> params.Params:
-    """Read and check params.yaml, for a stage that depends on data/settings/STAGE.json.
+def load(stage: str | None = None) -> params.Params:
+    """Read and check params.yaml, for a stage that depends on data/settings/STAGE.json, or on all.
 
-    Raises `StageError` if that file does not say the same: DVC would record the stage's results
-    under settings that they do not have.
+    Raises `StageError` if such a file does not say the same, as params.yaml was edited after the
+    settings stage ran: DVC would record results under settings that they do not have.
     """
-    settings, file = params.load(), paths.SETTINGS / f"{stage}.json"
+    settings = params.load()
     used = used_by_stages(settings.model_dump())
-    if stage not in used:
+    if stage and stage not in used:
         raise StageError(f"{paths.PARAMS}: no entry for {stage}; there are {', '.join(used)}")
-    with reading(file):
-        written = json.loads(file.read_text(encoding="utf-8"))
-    if written != used[stage]:
-        raise StageError(
-            f"{file}: does not say what {paths.PARAMS} does; run `dvc repro`, without --single-item"
-        )
+    for name in [stage] if stage else used:
+        file = paths.SETTINGS / f"{name}.json"
+        with reading(file):
+            written = json.loads(file.read_text(encoding="utf-8"))
+        if written != used[name]:
+            raise StageError(
+                f"{file}: does not say what {paths.PARAMS} does; run `dvc repro`, without "
+                "--single-item"
+            )
     return settings

@@ -33,7 +33,15 @@ def git(*arguments: str) -> str | None:
     return result.stdout.rstrip()
 
 
-def record(name: str, history: History) -> None:
+def code_version() -> dict[str, str | None]:
+    """The Git commit, and what of the code and parameters differs from it."""
+    return {
+        "git_commit": git("rev-parse", "HEAD"),
+        "uncommitted": git("status", "--porcelain", "--", *CODE),  # "" if there is nothing
+    }
+
+
+def record(name: str, history: History, code: dict[str, str | None]) -> None:
     """Write what a model's training run depended on, and the seconds of each epoch.
 
     The record of an earlier run that gave the same model is kept: a run on a busy machine must not
@@ -48,8 +56,7 @@ def record(name: str, history: History) -> None:
         {
             "model_sha256": checksum,
             "epoch_seconds": [round(epoch["seconds"], 1) for epoch in history],
-            "git_commit": git("rev-parse", "HEAD"),
-            "uncommitted": git("status", "--porcelain", "--", *CODE),  # "" if there is nothing
+            **code,
             "python": platform.python_version(),
             **{package: version(package) for package in [*PACKAGES, keras.backend.backend()]},
             "system": platform.platform(),
