@@ -2,7 +2,8 @@
 
 import inspect
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,17 @@ def located(error: BaseException, file: Path) -> str:
     parts = traceback.format_exception_only(error)
     message = next(part for part in parts if not part.startswith(" "))  # else it quotes the source
     return f"{location}{message:.300}".strip()
+
+
+@contextmanager
+def running(name: str, file: Path) -> Iterator[None]:
+    """Turn whatever an architecture file raises into a `StageError`."""
+    try:
+        yield
+    except BaseException as error:
+        raise StageError(
+            f"{name}: the network could not be built: {located(error, file)}; see {file}"
+        ) from None
 
 
 def import_build(architecture: str) -> tuple[Path, Callable[..., keras.Model]]:
@@ -91,6 +103,19 @@ def check_arguments(settings: params.Params) -> None:
         raise StageError(f"{paths.PARAMS}: {params.summarize(problems)}")
 
 
+def last_layer(model: keras.Model) -> keras.Layer:
+    """The layer that computes a model's output, also where models are nested."""
+    layer = model.layers[-1]
+    return last_layer(layer) if isinstance(layer, keras.Model) else layer
+
+
+def is_distribution(probabilities: np.ndarray) -> bool:
+    """Whether each row of (N, K) is float32 and a distribution, to within rounding errors."""
+    sums = probabilities.sum(axis=1, dtype=float)
+    nonnegative = bool((probabilities >= 0).all())
+    return probabilities.dtype == np.float32 and nonnegative and np.allclose(sums, 1, atol=1e-3)
+
+
 def build(name: str, settings: params.Params, training: Split, classes: int) -> keras.Model:
     """The untrained network for these images; raises `StageError` if it cannot be built."""
     model_params = settings.model(name)
@@ -108,13 +133,9 @@ def build(name: str, settings: params.Params, training: Split, classes: int) -> 
     arguments = {key: value for key, value in supplied.items() if key in parameters}
     keras.config.set_dtype_policy(model_params.precision)
     keras.utils.set_random_seed(settings.seed)
-    try:
+    with running(name, file):
         model = build_network(**model_params.build_arguments, **arguments)
         shapes = [getattr(model, f"{x}_shape", None) for x in ("input", "output")]
-    except BaseException as error:  # depends on the architecture
-        raise StageError(
-            f"{name}: the network could not be built: {located(error, file)}; see {file}"
-        ) from None
     expected = [(None, *training.image_shape), (None, classes)]
     if not isinstance(model, keras.Model) or shapes != expected:
         raise StageError(
@@ -124,5 +145,15 @@ def build(name: str, settings: params.Params, training: Split, classes: int) -> 
         )
     if model_params.precision != "float32":
         # Probabilities need float32: https://keras.io/api/mixed_precision/
-        model.layers[-1].dtype_policy = keras.DTypePolicy("float32")
+        last_layer(model).dtype_policy = keras.DTypePolicy("float32")
+    with running(name, file):
+        outputs = model(scale(training.images(np.arange(1))), training=False)
+        probabilities = keras.ops.convert_to_numpy(outputs)
+    if not is_distribution(probabilities):
+        raise StageError(
+            f"{file}: `build` must return a model of probabilities, float32 numbers from 0 to 1 "
+            f"with the sum 1, not {probabilities.dtype} numbers from {probabilities.min():.3g} to "
+            f"{probabilities.max():.3g} with the sum {probabilities.sum():.3g}; let its last layer "
+            "be a softmax"
+        )
     return model

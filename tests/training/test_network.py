@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import cast
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 
 import stages.architectures
@@ -62,6 +63,12 @@ INVALID_ARCHITECTURES = (
     (layers("layers.Dense(10)"), "", f"{SMALL_FILE}: `build` must return a Keras model from keras"),
     (layers(f"{SHAPE}, layers.Flatten(), layers.Dense(9)"), "", "(None, 32, 32, 3) and (None, 9)"),
     (build(""), "", "not NoneType with the shapes None and None; correct it"),
+    (
+        layers(f"{SHAPE}, layers.Flatten(), layers.Dense(10, bias_initializer='ones')"),
+        "",
+        f"{SMALL_FILE}: `build` must return a model of probabilities, float32 numbers from 0 to 1 "
+        "with the sum 1, not float32 numbers from 1 to 1 with the sum 10; let its last layer be a",
+    ),
 )
 VALID_ARCHITECTURES = (
     (build("width: float"), "width: 8"),
@@ -104,6 +111,15 @@ def check(edit: str, architecture: str = "", images: Split | None = None) -> str
     return None
 
 
+def black_images() -> Split:
+    """Images to build a network for."""
+
+    def images(rows: np.ndarray) -> np.ndarray:
+        return np.zeros((len(rows), 32, 32, 3), np.uint8)
+
+    return cast(Split, SimpleNamespace(image_shape=(32, 32, 3), images=images))
+
+
 def entry(arguments: str) -> str:
     """An edit that adds the model `small`, of the architecture `dense`."""
     shared = "architecture: dense, weights: random, learning_rate: 0.1"
@@ -119,11 +135,18 @@ def test_invalid_argument_of_build_is_refused_with_its_key() -> None:
 
 @pytest.mark.usefixtures("project")
 def test_architecture_that_does_not_fit_its_entry_is_refused_with_the_line() -> None:
-    images = cast(Split, SimpleNamespace(image_shape=(32, 32, 3)))
+    images = black_images()
     for architecture, arguments, expected in INVALID_ARCHITECTURES:
         assert expected in cast(str, check(entry(arguments), architecture, images)), architecture
-    fitting = layers(f"{SHAPE}, layers.Flatten(), layers.Dense(10)")
+    fitting = layers(f"{SHAPE}, layers.Flatten(), layers.Dense(10, 'softmax')")
     assert check(entry(""), fitting, images) is None
+
+
+@pytest.mark.usefixtures("project")
+def test_probabilities_of_a_nested_model_are_float32_in_mixed_precision() -> None:
+    classifier = "keras.Sequential([keras.Input((3072,)), layers.Dense(10, 'softmax')])"
+    nested = layers(f"{SHAPE}, layers.Flatten(), {classifier}")
+    assert check(entry("precision: mixed_bfloat16"), nested, black_images()) is None
 
 
 @pytest.mark.usefixtures("project")
