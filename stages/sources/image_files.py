@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path, PurePath
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from stages.common.errors import StageError
 
@@ -18,6 +18,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM
 # this multiple of the target's.
 LARGE, DRAFT = 2048, 8
 
+PngImagePlugin.MAX_TEXT_CHUNK = 2**26  # bytes; color profiles may be larger than Pillow's 1 MB
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of large images, and of damaged metadata
 
 

@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,23 @@ def test_format_is_recognized_without_its_suffix(tmp_path: Path, name: str) -> N
     more = {"save_all": True, "append_images": [Image.new("RGB", (64, 64))]} if animated else {}
     red_above_green().save(tmp_path / "image", name, **more)
     assert shows(image_files.read(tmp_path / "image", (32, 32)), RED, GREEN)
+
+
+def test_png_with_a_large_color_profile_is_read(tmp_path: Path) -> None:
+    red_above_green().save(tmp_path / "a.png", icc_profile=bytes(10_000_000))
+    assert shows(image_files.read(tmp_path / "a.png", (32, 32)), RED, GREEN)
+
+
+def test_png_with_a_profile_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    file, compressor = io.BytesIO(), zlib.compressobj()
+    red_above_green().save(file, "PNG")
+    profile = b"".join(compressor.compress(bytes(2**20)) for _ in range(100)) + compressor.flush()
+    chunk = b"iCCPname\0\0" + profile
+    chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    header, rest = file.getvalue()[:33], file.getvalue()[33:]
+    (tmp_path / "a.png").write_bytes(header + chunk + rest)
+    with pytest.raises(StageError, match=r"a.png: not a readable image: .*too large.*; leave it"):
+        image_files.read(tmp_path / "a.png", (32, 32))
 
 
 def exif_orientation(value: int) -> Image.Exif:
