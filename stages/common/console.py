@@ -1,7 +1,11 @@
 """What a stage prints: what it reads, and what it wrote."""
 
+import os
+import re
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 STARTED = time.monotonic()  # every stage imports this before what takes seconds
 SHOWN = 3  # of many names
@@ -19,6 +23,26 @@ def first_few(names: Sequence[object]) -> str:
     """The first names, and how many more there are."""
     others = len(names) - SHOWN
     return ", ".join(map(str, names[:SHOWN])) + (f" and {others:,} more" if others > 0 else "")
+
+
+@contextmanager
+def without_stderr(dropped: bytes = b"") -> Iterator[None]:
+    """Drop the lines of standard error that match a regular expression, by default all.
+
+    Also those of C libraries, as it captures the file descriptor. Other lines follow at the end.
+    """
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            captured.seek(0)
+            for line in captured:
+                if not re.search(dropped, line):
+                    os.write(2, line)
 
 
 def print_inputs(*inputs: object) -> None:

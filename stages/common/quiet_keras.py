@@ -8,37 +8,21 @@ Keras and TensorFlow also import Matplotlib and JAX where these are installed, f
 stage uses. Without them the import takes two thirds of the time.
 """
 
+import functools
 import os
-import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from stages.common.console import without_stderr
 from stages.common.errors import StageError
 
-START_UP_MESSAGES = re.compile(
+without_start_up_messages = functools.partial(
+    without_stderr,
     rb"All log messages before absl::InitializeLog|oneDNN custom operations are on"
     rb"|Could not find cuda drivers|failed call to cuInit|optimized to use available CPU"
-    rb"|To enable the following instructions"
+    rb"|To enable the following instructions",
 )
-
-
-@contextmanager
-def without_start_up_messages() -> Iterator[None]:
-    """Capture standard error; at the end, write everything but the start-up messages."""
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as captured:
-        os.dup2(captured.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            captured.seek(0)
-            for line in captured:
-                if not START_UP_MESSAGES.search(line):
-                    os.write(2, line)
 
 
 @contextmanager

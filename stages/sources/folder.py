@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from stages.common.console import first_few, printable
+from stages.common.console import first_few, printable, without_stderr
 from stages.common.errors import StageError
 from stages.common.params import FolderParams
 from stages.sources import image_files
@@ -74,7 +74,8 @@ def read_batches(
         tqdm(total=len(files), unit=" images", disable=None) as progress,
     ):
         for first in range(0, len(files), BATCH_SIZE):
-            results = [*pool.map(read_file, files[first : first + BATCH_SIZE])]
+            with without_stderr():  # libtiff prints what is wrong, but not with which file
+                results = [*pool.map(read_file, files[first : first + BATCH_SIZE])]
             progress.update(len(results))
             skipped = [result for result in results if isinstance(result, str)]
             unreadable += skipped

@@ -14,7 +14,7 @@ from rich.cells import cell_len, set_cell_size
 from tqdm import tqdm
 
 from stages.common import command_line, params, paths
-from stages.common.console import printable
+from stages.common.console import printable, without_stderr
 from stages.common.errors import StageError
 from stages.common.hashing import sha256
 from stages.dataset.splits import scale
@@ -122,7 +122,8 @@ def main(named: list[Path], model: str | None, json: bool) -> None:
     images = {}
     for file in tqdm(files, "reading", disable=None, leave=False):  # None: only in a terminal
         try:
-            images[file] = image_files.read(file, size)
+            with without_stderr():  # libtiff prints what is wrong without the file's name
+                images[file] = image_files.read(file, size)
         except StageError as error:
             tqdm.write(str(error), sys.stderr)
     if not images:

@@ -15,6 +15,7 @@ from stages.common.errors import StageError
 from stages.common.hashing import sha256
 from stages.common.params import FolderParams
 from stages.sources import folder, folder_layout, image_files
+from tests.sources.test_image_files import damaged_tiff
 
 ROOT = Path("images")
 SETTINGS = FolderParams(path="images", image_size=32, test_split=0.2, seed=0, skip_unreadable=False)
@@ -163,6 +164,14 @@ def test_unreadable_images_are_all_counted_and_the_first_named() -> None:
         "directory), images/dog/a.jpg (Pillow does not know its format), images/dog/b.jpg (No such "
         "file or directory) and 1 more; remove them, or set folder.skip_unreadable: true"
     )
+
+
+def test_only_our_own_error_names_a_damaged_tiff(capfd: pytest.CaptureFixture[str]) -> None:
+    add_classes("cat", "dog")
+    damaged_tiff(ROOT / "cat/a.tif")
+    with pytest.raises(StageError, match=r"images/cat/a.tif \(decoder error"):
+        list(folder.read(listing(), SETTINGS).batches)
+    assert capfd.readouterr().err == ""
 
 
 # What is done to a folder of two classes, cat and dog, and the error.

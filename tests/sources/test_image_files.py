@@ -22,6 +22,14 @@ def red_above_green(size: tuple[int, int] = (64, 64)) -> Image.Image:
     return image
 
 
+def damaged_tiff(path: Path) -> None:
+    """Write a TIFF file of which libtiff prints that it cannot be decoded."""
+    file, noise = io.BytesIO(), np.random.default_rng(0).integers(0, 256, (99, 99, 3), np.uint8)
+    Image.fromarray(noise).save(file, "TIFF", compression="tiff_lzw")
+    content = file.getvalue()
+    path.write_bytes(content[:9_000] + b"\xff" * 3_000 + content[12_000:])
+
+
 Color = tuple[int, int, int]
 RED_ABOVE_TRANSPARENT = Image.new("RGBA", (64, 64), (0, 0, 0, 0))  # its black must not show
 RED_ABOVE_TRANSPARENT.paste((*RED, 255), (0, 0, 64, 32))
