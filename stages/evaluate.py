@@ -23,11 +23,9 @@ from stages.common.process import RunningStage
 from stages.common.quiet_keras import keras
 from stages.dataset import description
 from stages.dataset.batch_loader import BatchLoader
-from stages.dataset.splits import Split
+from stages.dataset.splits import Split, prediction_batch_size
 from stages.reporting import statistics
 from stages.training import model_file
-
-BATCH_SIZE = 250  # affects only speed and the last digits
 
 
 def compute_metrics(
@@ -53,7 +51,8 @@ def main(name: str) -> None:
     path = paths.MODELS / f"{name}.keras"
     print_inputs(path, paths.TEST, paths.DESCRIPTION)
     model, split, classes = model_file.load(path), Split(paths.TEST), description.read().classes
-    batches = BatchLoader(split, len(classes), BATCH_SIZE).as_dataset()
+    batch_size = prediction_batch_size(split.image_shape)
+    batches = BatchLoader(split, len(classes), batch_size).as_dataset()
     probabilities: np.ndarray = model.predict(batches, verbose=0)
     if not np.isfinite(probabilities).all():
         raise StageError(

@@ -5,9 +5,12 @@ classes according to each model, at most three. Files that are not images are re
 error; the exit status is then 1. Writes nothing.
 """
 
+import functools
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.cells import cell_len, set_cell_size
@@ -17,12 +20,11 @@ from stages.common import command_line, params, paths
 from stages.common.console import printable, without_stderr
 from stages.common.errors import StageError
 from stages.common.hashing import sha256
-from stages.dataset.splits import scale
+from stages.dataset.splits import prediction_batch_size, scale
 from stages.reporting.model_results import Evaluation, read_evaluation
 from stages.sources import image_files
 
 TOP_CLASSES = 3
-BATCH_SIZE = 250  # affects only speed and memory
 
 Prediction = list[tuple[str, float]]  # the most probable classes, with their probabilities
 
@@ -37,7 +39,25 @@ def find(named: list[Path]) -> list[Path]:
             files += in_folder
         else:
             raise StageError(f"{path}: there is no image in this folder; name another")
-    return files
+    return [*dict.fromkeys(files)]
+
+
+def read_batches(files: list[Path], size: tuple[int, int]) -> Iterator[dict[Path, np.ndarray]]:
+    """Yield the images (H, W, 3) of some files at a time; files that are no images are reported."""
+    count = prediction_batch_size(size)
+    # None: only in a terminal
+    with tqdm(total=len(files), desc="classifying", disable=None, leave=False) as progress:
+        for first in range(0, len(files), count):
+            images = {}
+            for file in files[first : first + count]:
+                try:
+                    with without_stderr():  # libtiff prints what is wrong without the file's name
+                        images[file] = image_files.read(file, size)
+                except StageError as error:
+                    tqdm.write(str(error), sys.stderr)
+                progress.update()
+            if images:
+                yield images
 
 
 def trained_models(name: str | None) -> list[str]:
@@ -72,20 +92,24 @@ def evaluations(names: list[str]) -> dict[str, Evaluation]:
     return results
 
 
-def predict(name: str, images: np.ndarray, classes: list[str]) -> list[Prediction]:
-    """A model's prediction for each of the images, (N, H, W, 3) uint8."""
+@functools.cache
+def load(name: str) -> Any:
+    """A trained model, of which each is loaded once."""
     # Imported here, so that a wrong name or file is reported immediately.
-    from stages.common.quiet_keras import keras
     from stages.training import model_file
 
-    model = model_file.load(paths.MODELS / f"{name}.keras")
-    predictions = []
-    for batch in np.array_split(images, -(-len(images) // BATCH_SIZE)):
-        # Not `model.predict`, which traces again for the last batch and warns about it.
-        for row in keras.ops.convert_to_numpy(model(scale(batch), training=False)):
-            top = np.argsort(-row)[:TOP_CLASSES]
-            predictions.append([(classes[label], float(row[label])) for label in top])
-    return predictions
+    return model_file.load(paths.MODELS / f"{name}.keras")
+
+
+def predict(name: str, images: np.ndarray, classes: list[str]) -> list[Prediction]:
+    """A model's prediction for each of the images, (N, H, W, 3) uint8."""
+    # Not `model.predict`, which traces again for the last batch and warns about it.
+    rows = np.asarray(load(name)(scale(images), training=False))
+    tops = np.argsort(-rows)[:, :TOP_CLASSES]
+    return [
+        [(classes[label], float(row[label])) for label in top]
+        for row, top in zip(rows, tops, strict=True)
+    ]
 
 
 def as_text(path: Path, predictions: dict[str, Prediction]) -> str:
@@ -119,26 +143,17 @@ def main(named: list[Path], model: str | None, json: bool) -> None:
     trained = evaluations(trained_models(model))
     size = next(iter(trained.values())).image_size
     files = find(named)
-    images = {}
-    for file in tqdm(files, "reading", disable=None, leave=False):  # None: only in a terminal
-        try:
-            with without_stderr():  # libtiff prints what is wrong without the file's name
-                images[file] = image_files.read(file, size)
-        except StageError as error:
-            tqdm.write(str(error), sys.stderr)
-    if not images:
-        sys.exit(1)
-    pixels = np.stack([*images.values()])
-    by_model = {name: predict(name, pixels, trained[name].classes) for name in trained}
-    by_image = [
-        (path, {name: by_model[name][number] for name in trained})
-        for number, path in enumerate(images)
-    ]
-    if json:
-        print(as_json(by_image))
-    else:
-        print("\n".join(as_text(*result) for result in by_image))
-    sys.exit(len(images) < len(set(files)))
+    by_image: list[tuple[Path, dict[str, Prediction]]] = []
+    for images in read_batches(files, size):
+        pixels = np.stack([*images.values()])
+        by_model = [predict(name, pixels, trained[name].classes) for name in trained]
+        by_image += [
+            (path, dict(zip(trained, predictions, strict=True)))
+            for path, *predictions in zip(images, *by_model, strict=True)
+        ]
+    if by_image:
+        print(as_json(by_image) if json else "\n".join(as_text(*result) for result in by_image))
+    sys.exit(len(by_image) < len(files))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 from stages.common.errors import StageError
 from stages.dataset.augmentation import flip_and_shift
 from stages.dataset.batch_loader import BatchLoader
-from stages.dataset.splits import Split, SplitWriter, select
+from stages.dataset.splits import Split, SplitWriter, prediction_batch_size, select
 from tests.params_edits import edited_model
 
 COUNT, CLASSES, SEED = 60, 10, 3
@@ -98,3 +98,8 @@ def test_two_processes_read_the_halves_of_each_batch(split: Split) -> None:
     for batches in zip(*loaders, strict=True):
         for whole, *halves in zip(*batches, strict=True):
             assert np.array_equal(whole, np.concatenate(halves))
+
+
+@pytest.mark.parametrize(("side", "images"), [(32, 250), (64, 250), (128, 62), (512, 3), (2048, 1)])
+def test_larger_images_are_predicted_in_smaller_batches(side: int, images: int) -> None:
+    assert prediction_batch_size((side, side, 3)) == images

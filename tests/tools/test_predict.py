@@ -13,6 +13,7 @@ from stages.common.errors import StageError
 from stages.sources.cifar import CLASSES
 from stages.tools import predict
 from tests.repository import MODELS, Repository
+from tests.sources.test_image_files import damaged_tiff
 
 PREDICT = [sys.executable, "-m", "stages.tools.predict"]
 
@@ -25,6 +26,20 @@ def test_named_files_and_the_images_of_folders_are_read(tmp_path: Path) -> None:
     assert [path.name for path in files] == ["notes.txt", "a.jpg", "b.png"]
     with pytest.raises(StageError, match="empty: there is no image in this folder"):
         predict.find([tmp_path / "empty"])
+
+
+def test_images_are_read_some_at_a_time_and_unreadable_ones_reported(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(8):
+        Image.new("L", (8, 8), number).save(tmp_path / f"{number}.png")
+    damaged_tiff(tmp_path / "2.png")
+    files = sorted(tmp_path.iterdir())
+    batches = [*predict.read_batches(files, (512, 512))]
+    assert [[int(path.stem) for path in batch] for batch in batches] == [[0, 1], [3, 4, 5], [6, 7]]
+    assert all((x == int(path.stem)).all() for batch in batches for path, x in batch.items())
+    (error,) = capfd.readouterr().err.splitlines()  # not libtiff's as well
+    assert error.startswith(f"error: {tmp_path}/2.png: not a readable image: decoder error")
 
 
 def test_text_is_aligned_and_without_control_characters() -> None:
