@@ -29,6 +29,13 @@ TOP_CLASSES = 3
 Prediction = list[tuple[str, float]]  # the most probable classes, with their probabilities
 
 
+def as_path(name: str) -> Path:
+    """The path of an image or a folder; an empty name, which `Path` makes `.`, is refused."""
+    if not name:
+        raise StageError("the name of an image is empty; name a file or a folder")
+    return Path(name)
+
+
 def find(named: list[Path]) -> list[Path]:
     """The named files, and the image files in the named folders."""
     files = []
@@ -158,7 +165,9 @@ def main(named: list[Path], model: str | None, json: bool) -> None:
 
 if __name__ == "__main__":
     command = command_line.parser("stages.tools.predict", __doc__)
-    command.add_argument("named", nargs="+", type=Path, metavar="IMAGE", help="a file, or a folder")
+    command.add_argument(
+        "named", nargs="+", type=as_path, metavar="IMAGE", help="a file, or a folder"
+    )
     command.add_argument("--model", help="one model of params.yaml instead of all trained ones")
     command.add_argument("--json", action="store_true", help="print JSON instead of text")
     command_line.run(main, command)

@@ -12,7 +12,8 @@ from PIL import Image
 from stages.common.errors import StageError
 from stages.sources.cifar import CLASSES
 from stages.tools import predict
-from tests.repository import MODELS, Repository
+from tests.faults import assert_one_line
+from tests.repository import MODELS, ROOT, Repository
 from tests.sources.test_image_files import damaged_tiff
 
 PREDICT = [sys.executable, "-m", "stages.tools.predict"]
@@ -26,6 +27,11 @@ def test_named_files_and_the_images_of_folders_are_read(tmp_path: Path) -> None:
     assert [path.name for path in files] == ["notes.txt", "a.jpg", "b.png"]
     with pytest.raises(StageError, match="empty: there is no image in this folder"):
         predict.find([tmp_path / "empty"])
+
+
+def test_empty_name_is_refused() -> None:
+    result = Repository(ROOT).run(*PREDICT, "")
+    assert_one_line(result, "error: the name of an image is empty; name a file or a folder")
 
 
 def test_images_are_read_some_at_a_time_and_unreadable_ones_reported(
