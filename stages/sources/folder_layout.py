@@ -2,8 +2,8 @@
 
 There are two layouts, which Keras and torchvision read as well: CLASS/**/IMAGE, from which a share
 of each class is held out for testing, or train/CLASS/**/IMAGE and test/CLASS/**/IMAGE. An image is
-a file with an image's suffix. Other files, hidden files and folders, and links to folders are left
-out.
+a file with an image's suffix. Other files, hidden ones, what systems
+put beside users' files, and links to folders are left out.
 """
 
 import hashlib
@@ -31,18 +31,17 @@ def class_names(folder: Path) -> list[str]:
     Raises `StageError` if there are images that belong to none of them.
     """
     names, images = [], []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                names.append(entry.name)
-            elif image_files.is_image_name(entry.name):
-                images.append(entry.name)
+    for entry in image_files.entries(folder):
+        if entry.is_dir(follow_symlinks=False):
+            names.append(entry.name)
+        elif image_files.has_image_suffix(entry.name):
+            images.append(entry.name)
     if images:
         raise StageError(
             f"{folder}: images beside the folders of classes: {first_few(sorted(images))}; move "
             "them into one, or elsewhere"
         )
-    return sorted(name for name in names if not name.startswith("."))
+    return sorted(names)
 
 
 def check_classes(names: list[str], folder: Path) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -17,6 +18,11 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM
 # JPEG files with a longer side, in pixels, are decoded at a fraction of their size, but at least at
 # this multiple of the target's.
 LARGE, DRAFT = 2048, 8
+# What systems, NAS and archives put beside users' files: thumbnails, deleted files, settings.
+SYSTEM_NAMES = {
+    *("@eadir", "__macosx", "$recycle.bin", "#recycle", "@recycle"),
+    *("system volume information", "lost+found", "thumbs.db", "desktop.ini"),
+}
 
 PngImagePlugin.MAX_TEXT_CHUNK = 2**26  # bytes; color profiles may be larger than Pillow's 1 MB
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of large images, and of damaged metadata
@@ -37,21 +43,36 @@ def suffixes() -> frozenset[str]:
     return frozenset(end for end, name in Image.registered_extensions().items() if name in formats)
 
 
-def is_image_name(name: str) -> bool:
-    """Whether a file's name has an image's suffix and is not hidden."""
-    return PurePath(name).suffix.lower() in suffixes() and not name.startswith(".")
+def has_image_suffix(name: str) -> bool:
+    """Whether a file's name has an image's suffix."""
+    return PurePath(name).suffix.lower() in suffixes()
+
+
+def entries(folder: Path) -> list[os.DirEntry[str]]:
+    """The user's files and folders in a folder: neither hidden nor a system's."""
+    with os.scandir(folder) as found:
+        return [
+            entry
+            for entry in found
+            if not entry.name.startswith(".") and entry.name.lower() not in SYSTEM_NAMES
+        ]
+
+
+def walk(*folders: Path) -> Iterator[Path]:
+    """Yield the user's files in folders and their subfolders; links to folders are left out."""
+    pending = [*folders]  # not `os.walk`, which recurses in Python 3.11: folders may be nested deep
+    while pending:
+        for entry in entries(pending.pop()):
+            path = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                pending.append(path)
+            elif not (entry.is_symlink() and path.is_dir()):
+                yield path
 
 
 def find(folder: Path) -> list[Path]:
-    """The image files in a folder and its subfolders, in alphabetical order.
-
-    Hidden files and folders, links to folders, and files without an image's suffix are left out.
-    """
-    files = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(parent, name) for name in names if is_image_name(name)]
-    return sorted(files)
+    """The image files in a folder and its subfolders, in alphabetical order."""
+    return sorted(path for path in walk(folder) if has_image_suffix(path.name))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -34,6 +34,13 @@ def add(*names: str, color: int = 0) -> None:
         Image.new("L", (2, 2), number % 256).save(ROOT / name, format="BMP")
 
 
+def touch(*names: str) -> None:
+    """Write empty files."""
+    for name in names:
+        (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
+        (ROOT / name).touch()
+
+
 def add_classes(*names: str, count: int = 2) -> None:
     for name in names:
         add(*(f"{name}/{number}.bmp" for number in range(count)))
@@ -63,6 +70,18 @@ def test_classes_are_the_folders_and_their_subfolders_belong_to_them() -> None:
     for split in ("train", "test"):
         assert list(found[split]) == ["Zebra é", "cat", "dog"]
         assert [len(names) for names in found[split].values()] == [1, 1, 1]
+
+
+def test_folders_of_systems_are_neither_classes_nor_in_one() -> None:
+    add_classes("cat", "@home", "#1")
+    before = listing()
+    for name in ("@eaDir", "@eadir", "__MACOSX", "$RECYCLE.BIN", "#recycle", "@Recycle"):
+        add(f"{name}/a.bmp", f"cat/{name}/a.jpg/SYNOFILE_THUMB_M.jpg", f"cat/x/{name}/a.bmp")
+    for name in ("System Volume Information", "lost+found", "LOST+FOUND"):
+        add(f"{name}/a.bmp", f"cat/{name}/a.bmp")
+        touch(f"{name}/a.heic")
+    assert listing() == before
+    assert [*before["train"]] == ["#1", "@home", "cat"]
 
 
 def test_train_and_test_folders_are_splits_and_either_alone_is_a_class() -> None:

@@ -100,6 +100,19 @@ def test_png_with_a_profile_that_would_fill_the_memory_is_refused(tmp_path: Path
         image_files.read(tmp_path / "a.png", (32, 32))
 
 
+def test_images_are_found_in_folders_that_are_nested_deeply(tmp_path: Path) -> None:
+    folder = tmp_path
+    for _ in range(1000):  # Python's limit for recursion
+        folder /= "d"
+        folder.mkdir()
+    image = folder / "a.jpg"
+    image.touch()
+    found = image_files.find(tmp_path)
+    image.unlink()
+    os.removedirs(folder)  # pytest would do it by recursion
+    assert found == [image]
+
+
 def exif_orientation(value: int) -> Image.Exif:
     """EXIF data with the field that cameras write when they are turned."""
     exif = Image.Exif()
