@@ -10,7 +10,7 @@ from typing import Any
 
 from stages.common import command_line, params, paths, stage_settings
 from stages.common.atomic import write_json
-from stages.common.console import print_inputs, print_outputs
+from stages.common.console import left_out_notice, print_inputs, print_outputs
 from stages.common.process import RunningStage
 from stages.sources import cifar, download, folder_layout
 
@@ -23,7 +23,10 @@ def find(settings: params.Params) -> dict[str, Any]:
             return {}
         case "folder":
             print_inputs(settings.folder.path)
-            return folder_layout.listing(settings.folder)
+            listing = folder_layout.listing(settings.folder)
+            if notice := left_out_notice(listing["left_out"]):
+                print("NOTICE:", notice)
+            return listing
         case data_set:
             source, file = download.first_available(cifar.TITLES[data_set], cifar.SOURCES[data_set])
             return {"source": str(source), "file": file.name, "hash": source.known_hash}

@@ -127,6 +127,7 @@ def write(
             if label != other_label
         ],
         skipped=skipped,
+        left_out=images.left_out,
     ), files
 
 

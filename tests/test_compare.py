@@ -265,6 +265,7 @@ def test_names_of_models_classes_and_files_are_text_on_the_page(tmp_path: Path) 
             "duplicates": [f"{classes[0]}/a.jpg = b.jpg (train)"],
             "contradictions": [f"a.jpg ({classes[0]}) = b.jpg ({classes[1]})"],
             "skipped": [f"images/{classes[0]}/a.jpg: truncated"],
+            "left_out": {f".{classes[0]}": 1},
         }
         return Markup(render_page(tmp_path / folder, results, settings, **files))
 
@@ -279,6 +280,8 @@ def test_names_of_models_classes_and_files_are_text_on_the_page(tmp_path: Path) 
     assert f"{HOSTILE_CLASSES[0]}/a.jpg = b.jpg (train)" in hostile.texts
     assert f"{HOSTILE_CLASSES[1]}/1.png" in hostile.texts  # of a mistake
     assert "1 unreadable file was left out" in hostile.texts
+    left_out = f"1 file without an image's suffix is left out: 1 .{HOSTILE_CLASSES[0]}."
+    assert left_out in hostile.texts
 
 
 def test_page_of_a_single_model_and_a_thousand_classes_is_small(tmp_path: Path) -> None:

@@ -116,6 +116,18 @@ def test_skipped_images_leave_no_row_and_are_listed_beside_the_others(
             assert image.max() == int(Path(row["file"]).stem) + 100 * label
 
 
+def test_files_without_an_images_suffix_are_counted_in_the_output_and_the_description(
+    project: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prepare().left_out == {}
+    assert "NOTICE" not in capsys.readouterr().out
+    for name in ("cat/a.HEIC", "dog/b.heic", "dog/image"):
+        Path("images", name).write_bytes(b"no image that Pillow reads")
+    assert prepare().left_out == {".heic": 2, "": 1}
+    notice = "3 files without an image's suffix are left out: 2 .heic, 1 without a suffix"
+    assert capsys.readouterr().out.count(f"NOTICE: {notice}\n") == 1
+
+
 def test_images_that_occur_twice_are_listed_by_name(
     project: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,7 +4,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 STARTED = time.monotonic()  # every stage imports this before what takes seconds
@@ -23,6 +23,21 @@ def first_few(names: Sequence[object]) -> str:
     """The first names, and how many more there are."""
     others = len(names) - SHOWN
     return ", ".join(map(str, names[:SHOWN])) + (f" and {others:,} more" if others > 0 else "")
+
+
+def list_suffixes(counts: Mapping[str, int]) -> str:
+    """How many files have which suffix, of which the first few."""
+    return first_few([f"{n:,} {suffix or 'without a suffix'}" for suffix, n in counts.items()])
+
+
+def left_out_notice(counts: Mapping[str, int]) -> str:
+    """How many files were left out, given their number by suffix; empty if none was."""
+    count = sum(counts.values())
+    if not count:
+        return ""
+    s, are = ("s", "are") if count > 1 else ("", "is")
+    suffixes = list_suffixes(counts)
+    return f"{count:,} file{s} without an image's suffix {are} left out: {suffixes}"
 
 
 @contextmanager

@@ -15,6 +15,7 @@ class Description(Strict):
     duplicates: list[str]  # test images that are training or validation images as well, and which
     contradictions: list[str]  # images that are also in another class, and which
     skipped: list[str]  # unreadable files that were left out, and why
+    left_out: dict[str, NonNegativeInt]  # files without an image's suffix, by suffix
 
     @property
     def same_images(self) -> dict[str, list[str]]:

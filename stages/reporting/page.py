@@ -12,6 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from PIL import Image
 
+from stages.common.console import left_out_notice
 from stages.common.params import Params
 from stages.dataset.description import Description
 from stages.dataset.splits import Split
@@ -100,6 +101,7 @@ def html(
         summary=summary.summary(results, pairs),
         warnings=summary.warnings(results),
         images=summary.images(data, settings),
+        left_out_notice=left_out_notice(data.left_out),
         skipped_notice=data.skipped_notice,
         skipped=data.skipped,
         image_size=test.image_shape[:2],

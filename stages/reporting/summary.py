@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 
 from stages.common import paths
-from stages.common.console import first_few
+from stages.common.console import first_few, left_out_notice
 from stages.common.params import Params
 from stages.dataset import training_length
 from stages.dataset.description import Description
@@ -212,6 +212,8 @@ def markdown(
             markdown_table(tables.pairs(pairs), text_columns=2),
         ]
     parts += [images(data, settings), *classes(results, data)]
+    if notice := left_out_notice(data.left_out):
+        parts.append(escape(f"{notice}."))
     if notice := data.skipped_notice:
         parts += [f"{notice}:", skipped_files(data)]
     return "\n\n".join(parts) + "\n"

@@ -46,6 +46,7 @@ def read(listing: dict[str, Any], settings: FolderParams) -> Images:
         train_count=len(train_files),
         test_count=len(test_files),
         batches=read_batches(Path(listing["path"]), files, labels, settings),
+        left_out=listing["left_out"],
     )
 
 

@@ -2,8 +2,8 @@
 
 There are two layouts, which Keras and torchvision read as well: CLASS/**/IMAGE, from which a share
 of each class is held out for testing, or train/CLASS/**/IMAGE and test/CLASS/**/IMAGE. An image is
-a file with an image's suffix. Other files, hidden ones, what systems
-put beside users' files, and links to folders are left out.
+a file with an image's suffix. Other files are left out and counted. Hidden files and folders, those
+that systems and NAS put beside users' files, and links to folders are left out silently.
 """
 
 import hashlib
@@ -84,10 +84,7 @@ def shuffled_images(folder: Path, names: list[str], root: Path, seed: int) -> Cl
     classes = {name: sorted(image_files.find(folder / name), key=key) for name in names}
     empty = [folder / name for name, images in classes.items() if not images]
     if empty:
-        raise StageError(
-            f"{first_few(empty)}: no images in a class's folder; add some, with a suffix such as "
-            ".jpg, or remove it"
-        )
+        raise StageError(f"{image_files.without_images(empty)}, or remove the folder")
     return classes
 
 
@@ -150,7 +147,10 @@ def find(settings: FolderParams) -> tuple[Classes, Classes]:
 
 
 def listing(settings: FolderParams) -> dict[str, Any]:
-    """The folder's images by split and class, each with its SHA-256, or null if it has none."""
+    """The folder's images by split and class, each with its SHA-256, or null if it has none.
+
+    Also the number of files that were left out, by suffix.
+    """
     folder = Path(settings.path)
     splits = zip(("train", "test"), find(settings), strict=True)
     return {
@@ -165,4 +165,5 @@ def listing(settings: FolderParams) -> dict[str, Any]:
             }
             for split, classes in splits
         },
+        "left_out": image_files.count_left_out(folder),
     }

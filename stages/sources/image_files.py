@@ -5,12 +5,14 @@ import hashlib
 import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
+from stages.common.console import first_few, list_suffixes, printable
 from stages.common.errors import StageError
 
 # What Pillow decodes by itself. Not EPS, for example, for which it starts Ghostscript.
@@ -23,6 +25,7 @@ SYSTEM_NAMES = {
     *("@eadir", "__macosx", "$recycle.bin", "#recycle", "@recycle"),
     *("system volume information", "lost+found", "thumbs.db", "desktop.ini"),
 }
+SUFFIX_LENGTH = 16  # a name may have a whole sentence after a point
 
 PngImagePlugin.MAX_TEXT_CHUNK = 2**26  # bytes; color profiles may be larger than Pillow's 1 MB
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of large images, and of damaged metadata
@@ -73,6 +76,26 @@ def walk(*folders: Path) -> Iterator[Path]:
 def find(folder: Path) -> list[Path]:
     """The image files in a folder and its subfolders, in alphabetical order."""
     return sorted(path for path in walk(folder) if has_image_suffix(path.name))
+
+
+def count_left_out(*folders: Path) -> dict[str, int]:
+    """The number of files without an image's suffix by their suffix, the most frequent first."""
+    names = [path.name for path in walk(*folders) if not has_image_suffix(path.name)]
+    found = sorted(printable(PurePath(name).suffix.lower())[:SUFFIX_LENGTH] for name in names)
+    return dict(Counter(found).most_common())
+
+
+def without_images(folders: Sequence[Path]) -> str:
+    """What to say of folders in which no image was found, and a remedy."""
+    others = count_left_out(*folders)
+    problem, remedy = "no images", "add some, with a suffix such as .jpg"
+    if count := sum(others.values()):
+        problem += (
+            f", but {count:,} file{'s' if count > 1 else ''} with other suffixes "
+            f"({list_suffixes(others)})"
+        )
+        remedy = "convert them to JPEG or PNG"
+    return f"{first_few(folders)}: {problem}; {remedy}"
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -1,7 +1,7 @@
 """What the preprocess stage reads, whatever the data set."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +26,7 @@ class Images:
     train_count: int
     test_count: int
     batches: Iterable[Batch]
+    left_out: dict[str, int] = field(default_factory=dict)  # other files of a folder, by suffix
 
 
 def from_arrays(

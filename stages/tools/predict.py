@@ -17,7 +17,7 @@ from rich.cells import cell_len, set_cell_size
 from tqdm import tqdm
 
 from stages.common import command_line, params, paths
-from stages.common.console import printable, without_stderr
+from stages.common.console import left_out_notice, printable, without_stderr
 from stages.common.errors import StageError
 from stages.common.hashing import sha256
 from stages.dataset.splits import prediction_batch_size, scale
@@ -37,15 +37,17 @@ def as_path(name: str) -> Path:
 
 
 def find(named: list[Path]) -> list[Path]:
-    """The named files, and the image files in the named folders."""
-    files = []
+    """The named files, and the image files in the named folders, each once; others are counted."""
+    files, folders = [], {path for path in named if path.is_dir()}
     for path in named:
-        if not path.is_dir():
+        if path not in folders:
             files.append(path)  # `read` reports it if it is not an image
         elif in_folder := image_files.find(path):
             files += in_folder
         else:
-            raise StageError(f"{path}: there is no image in this folder; name another")
+            raise StageError(f"{image_files.without_images([path])}, or name another folder")
+    if notice := left_out_notice(image_files.count_left_out(*folders)):
+        print("NOTICE:", notice, file=sys.stderr)
     return [*dict.fromkeys(files)]
 
 

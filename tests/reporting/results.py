@@ -71,7 +71,12 @@ def description(result: ModelResult, **changes: Any) -> Description:
     """The description of a data set with a model's test images, and as many in other splits."""
     counts = result.confusion_matrix.sum(axis=1).tolist()
     images = dict.fromkeys(["train", "validation", "test"], counts)
-    nothing: dict[str, list[str]] = {"duplicates": [], "contradictions": [], "skipped": []}
+    nothing: dict[str, Any] = {
+        "duplicates": [],
+        "contradictions": [],
+        "skipped": [],
+        "left_out": {},
+    }
     fields = {"classes": result.classes, "images": images, **nothing}
     return Description.model_validate({**fields, **changes})
 

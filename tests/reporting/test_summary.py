@@ -91,6 +91,15 @@ def test_report_cuts_the_list_of_skipped_files() -> None:
         assert (f"and {skipped - listed} more" in text) == (skipped > listed)
 
 
+def test_report_counts_files_without_an_images_suffix() -> None:
+    text = report(model_result("cnn"), left_out={".heic": 1200, "": 3, "._a_": 2, ".csv": 1})
+    assert text.endswith(
+        "\n\n1,206 files without an image's suffix are left out: 1,200 .heic, 3 without a suffix, "
+        "2 .\\_a\\_ and 1 more.\n"
+    )
+    assert "suffix" not in report(model_result("cnn"))
+
+
 def test_report_lists_images_that_occur_twice_and_says_what_that_means() -> None:
     duplicates = [f"test/{n}.png = train/{n}.png (train)" for n in range(5)]
     contradictions = ["cat/a_*.png (cat) = dog/b.png (dog)"]

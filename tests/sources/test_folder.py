@@ -57,13 +57,7 @@ def images(split: str, **changes: object) -> list[str]:
 
 def test_classes_are_the_folders_and_their_subfolders_belong_to_them() -> None:
     add_classes("dog", "Zebra é")
-    add(
-        "cat/a.JPG",
-        "cat/x/y.jpg/b.png",
-        "cat/.thumbnails/a.bmp",
-        ".git/objects/a.bmp",
-        "cat/.a.bmp",
-    )
+    add("cat/a.JPG", "cat/x/y.jpg/b.png", "cat/.thumbnails/a.bmp", ".git/a.bmp", "cat/.a.bmp")
     for ignored in ("labels.csv", ".DS_Store", "cat/notes.txt", "cat/image", "cat/f.eps"):
         (ROOT / ignored).write_bytes(b"no image")
     found = listing()
@@ -82,6 +76,17 @@ def test_folders_of_systems_are_neither_classes_nor_in_one() -> None:
         touch(f"{name}/a.heic")
     assert listing() == before
     assert [*before["train"]] == ["#1", "@home", "cat"]
+    assert before["left_out"] == {}
+
+
+def test_files_without_an_images_suffix_are_counted_by_suffix() -> None:
+    add_classes("cat", "dog")
+    touch("labels.csv", "cat/a.HEIC", "cat/b.heic", "cat/x/c.heic", "cat/d.jpg?w=640", "cat/e")
+    touch("cat/f", "cat/g.\x1b[2J", "cat/h." + 20 * "long")
+    touch("cat/Thumbs.db", "cat/desktop.ini", "cat/.hidden", "cat/@eaDir/a.heic")  # not counted
+    (ROOT / "cat/link").symlink_to("x")  # to a folder
+    counted = {".heic": 3, "": 2, ".?[2j": 1, ".csv": 1, ".jpg?w=640": 1, ".longlonglonglon": 1}
+    assert [*listing()["left_out"].items()] == [*counted.items()]
 
 
 def test_train_and_test_folders_are_splits_and_either_alone_is_a_class() -> None:
@@ -195,6 +200,10 @@ def test_only_our_own_error_names_a_damaged_tiff(capfd: pytest.CaptureFixture[st
 
 # What is done to a folder of two classes, cat and dog, and the error.
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
+    "classes of other files": (
+        lambda: touch("cow/a.HEIC", "fox/a.HEIC"),
+        r"images/cow, images/fox: no images, but 2 files with other suffixes \(2 .heic\)",
+    ),
     "one class": (lambda: shutil.rmtree(ROOT / "cat"), "images: has only one folder, dog, of"),
     "empty class": (lambda: (ROOT / "cow").mkdir(), "images/cow: no images"),
     "class of one image": (lambda: add("cow/1.bmp"), "images/cow: only one image"),

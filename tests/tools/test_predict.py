@@ -19,14 +19,23 @@ from tests.sources.test_image_files import damaged_tiff
 PREDICT = [sys.executable, "-m", "stages.tools.predict"]
 
 
-def test_named_files_and_the_images_of_folders_are_read(tmp_path: Path) -> None:
-    for name in ("folder/b.png", "folder/a.jpg", "folder/notes.txt", "empty/notes.txt"):
+def test_named_files_and_the_images_of_folders_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("folder/b.png", "folder/a.jpg", "folder/notes.txt", "phone/1.HEIC"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     files = predict.find([tmp_path / "folder/notes.txt", tmp_path / "folder"])
     assert [path.name for path in files] == ["notes.txt", "a.jpg", "b.png"]
-    with pytest.raises(StageError, match="empty: there is no image in this folder"):
-        predict.find([tmp_path / "empty"])
+    notice = "NOTICE: 1 file without an image's suffix is left out: 1 .txt\n"
+    assert capsys.readouterr().err == notice
+    (tmp_path / "empty").mkdir()
+    for folder, message in {
+        "empty": "no images; add some, with a suffix such as .jpg, or name another folder",
+        "phone": r"no images, but 1 file with other suffixes \(1 .heic\); convert them to JPEG or ",
+    }.items():
+        with pytest.raises(StageError, match=f"/{folder}: {message}"):
+            predict.find([tmp_path / folder])
 
 
 def test_empty_name_is_refused() -> None:
