@@ -168,6 +168,7 @@ def main(name: str) -> None:
     stage = RunningStage(f"train@{name}") if main_process else None
     settings = stage_settings.load(f"train/{name}")
     network.check_arguments(settings)  # of all models, so that a typo shows before the first trains
+    model_file.check_clock()
     keep_freed_memory()
     process, processes = distributed.initialize()
     with distributed.exit_on_peer_failure(name) if processes > 1 else nullcontext():

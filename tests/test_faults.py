@@ -126,3 +126,20 @@ def test_model_file_that_is_damaged_or_has_code_is_not_loaded(clone: Repository)
     keras.Sequential([keras.Input((2,)), code]).save(path)
     with pytest.raises(StageError, match="damaged: "):
         model_file.load(path)
+
+
+def test_too_little_memory_for_tensorflow_ends_a_stage_with_one_line(clone: Repository) -> None:
+    before = outputs(clone)
+    result = clone.run("sh", "-c", f"ulimit -v 600000; {sys.executable} -m stages.train simple_cnn")
+    assert_one_line(result, "error: Keras cannot be imported: ", "; free some memory, or install")
+    assert outputs(clone) == before
+
+
+def test_clock_before_1980_ends_training_before_its_first_epoch(clone: Repository) -> None:
+    script = (
+        "import runpy, sys, time; time.localtime = lambda: time.gmtime(0); "
+        "sys.argv[1:] = ['simple_cnn']; runpy.run_module('stages.train', run_name='__main__')"
+    )
+    result = clone.run(sys.executable, "-c", script)
+    assert_one_line(result, "error: this machine's clock says 1970; set it, then run it again")
+    assert "Epoch" not in result.stdout

@@ -26,7 +26,10 @@ def parser(module: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def run(main: Callable[..., None], command: argparse.ArgumentParser) -> None:
-    """Call `main` with the arguments of the command line; a failing disk raises `StageError`."""
+    """Call `main` with the arguments of the command line.
+
+    A failing disk, or too little memory, raises `StageError`.
+    """
     try:
         main(**vars(command.parse_args()))
     except OSError as error:
@@ -35,6 +38,14 @@ def run(main: Callable[..., None], command: argparse.ArgumentParser) -> None:
         raise StageError(
             f"{location}{error.strerror or error}; {remedy} and run it again"
         ) from None
+    except Exception as error:
+        # NumPy's and Python's, and TensorFlow's, which is not imported here.
+        if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+            raise StageError(
+                "out of memory; free some, or lower batch_size or folder.image_size, then run it "
+                "again"
+            ) from None
+        raise
 
 
 def run_stage(

@@ -41,12 +41,19 @@ backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
 if backend not in ("tensorflow", "jax", "numpy"):
     raise StageError(f"KERAS_BACKEND={backend!r}: set it to tensorflow or jax")
 unused = ["matplotlib", "jax"] if backend == "tensorflow" else ["matplotlib"]
-with without_start_up_messages(), not_installed(*unused):
-    import keras
+try:
+    with without_start_up_messages(), not_installed(*unused):
+        import keras
 
-    if backend == "tensorflow":
-        import tensorflow as tf
+        if backend == "tensorflow":
+            import tensorflow as tf
 
-        tf.config.list_physical_devices()  # searches for GPUs now, and reports missing drivers
+            tf.config.list_physical_devices()  # searches for GPUs now, and reports missing drivers
+except (ImportError, MemoryError) as error:
+    reason = str(error).strip().rpartition("\n")[2] or "out of memory"
+    raise StageError(
+        f"Keras cannot be imported: {reason}; free some memory, or install it again: "
+        "rm .venv/installed; make setup"
+    ) from None
 
 __all__ = ["keras"]

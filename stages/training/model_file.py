@@ -2,12 +2,22 @@
 
 import json
 import re
+import time
 import zipfile
 from pathlib import Path
 
 from stages.common.atomic import atomic_write
-from stages.common.errors import reading
+from stages.common.errors import StageError, reading
 from stages.common.quiet_keras import keras
+
+
+def check_clock() -> None:
+    """Raise `StageError` if the clock is before 1980, with which Keras cannot write its zip files.
+
+    For the beginning of training, as a model is saved at its end.
+    """
+    if (year := time.localtime().tm_year) < 1980:
+        raise StageError(f"this machine's clock says {year}; set it, then run it again")
 
 
 def save(model: keras.Model, path: Path) -> None:

@@ -4,8 +4,13 @@ One process runs all command lines: importing Keras takes longer than they do.
 """
 
 import json
+import sys
 from pathlib import Path
 
+import pytest
+
+from stages.common import command_line
+from stages.common.errors import StageError
 from tests.repository import ROOT, run_keras_script
 
 COMMANDS = {
@@ -38,6 +43,16 @@ for command, arguments in json.loads(Path("cases.json").read_text()):
     results.append([command, arguments, status, output.getvalue()])
 print(json.dumps([results, sorted(map(str, Path().iterdir()))]))
 """
+
+
+@pytest.mark.parametrize("name", ["MemoryError", "ResourceExhaustedError"])
+def test_too_little_memory_ends_in_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def main() -> None:
+        raise {"MemoryError": MemoryError}.get(name, type(name, (Exception,), {}))()
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    with pytest.raises(StageError, match=r"^error: out of memory; free some, or lower batch_size"):
+        command_line.run(main, command_line.parser("command", None))
 
 
 def unknown(command: str) -> list[list[str]]:
