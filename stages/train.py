@@ -14,13 +14,16 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
+from typing import Literal
 
 from stages.common import command_line, params, paths, stage_settings
-from stages.common.console import print_inputs, print_outputs
+from stages.common.console import counted, print_inputs, print_outputs
 from stages.common.process import RunningStage
 from stages.common.quiet_keras import keras
 from stages.dataset import splits, training_length
 from stages.dataset.batch_loader import BatchLoader
+from stages.dataset.splits import Selection, Split
 from stages.training import (
     batch_normalization,
     callbacks,
@@ -40,18 +43,50 @@ from stages.training.memory_allocator import keep_freed_memory
 
 FEW_STEPS, FEW_VALIDATION_IMAGES = 30, 20
 
+Images = tuple[Split | Selection, Split | Selection]  # to train on, and to validate with
 
-def notice(steps: int, validation_images: int) -> str:
-    """What makes no sense with so few images; empty if nothing does."""
-    problems = []
+
+def print_plan(
+    name: str, settings: params.Params, fitted: params.ModelParams, images: Images
+) -> None:
+    """Print how a model is trained, and what makes no sense with so few images."""
+    training, validation = (split.count for split in images)
+    steps = training_length.steps(fitted, training)
+    number = [*settings.models].index(name) + 1
+    print(
+        f"{name}, model {number} of {len(settings.models)}: {counted(training, 'image')}, "
+        f"batches of {fitted.batch_size:,}, {counted(fitted.epochs, 'epoch')}, "
+        f"{counted(steps, 'step')}",
+        flush=True,
+    )
     if steps < FEW_STEPS:
-        problems.append(f"only {steps} steps: lower batch_size, or raise epochs")
-    if validation_images < FEW_VALIDATION_IMAGES:
-        problems.append(
-            f"only {validation_images} validation images, whose accuracy says little: add images, "
-            "or raise validation_split"
+        print(
+            f"NOTICE: only {counted(steps, 'step')}: lower batch_size, or raise epochs", flush=True
         )
-    return "; ".join(problems)
+    if validation < FEW_VALIDATION_IMAGES:
+        print(
+            f"NOTICE: only {counted(validation, 'validation image')}, whose accuracy says little: "
+            "add images, or raise validation_split",
+            flush=True,
+        )
+
+
+def precompute(model: keras.Model, images: Images, folder: Path) -> tuple[keras.Model, Images]:
+    """The part of a model that is trained, and its inputs: features, if the rest is frozen."""
+    if not (divided := features.divide(model)):
+        return model, images
+    frozen, trained = divided
+    training, validation = images
+    return trained, (
+        features.compute(frozen, training, folder / "training"),
+        features.compute(frozen, validation, folder / "validation"),
+    )
+
+
+def verbosity() -> Literal[1, 2]:
+    """Keras' progress bar in a terminal that can show it, else one line per epoch."""
+    has_bar = sys.stdout.isatty() and sys.stdout.encoding.lower().startswith("utf")
+    return 1 if has_bar and not os.environ.get("NO_COLOR") else 2
 
 
 def train(
@@ -67,7 +102,7 @@ def train(
     after each epoch, as what it would end in hours can end now.
     """
     code = provenance.code_version()  # before it can change
-    prepared = splits.Split(paths.TRAIN), splits.Split(paths.VALIDATION)
+    prepared = Split(paths.TRAIN), Split(paths.VALIDATION)
     classes = int(prepared[0].labels.max()) + 1  # all have training images
     selections = splits.select(*prepared, settings.model(name), settings.seed)
     count = selections[0].count
@@ -77,29 +112,15 @@ def train(
     steps = training_length.steps(model_params, count)
     if process == 0:
         print_inputs(paths.TRAIN, paths.VALIDATION)
-        number = [*settings.models].index(name) + 1
-        print(
-            f"{name}, model {number} of {len(settings.models)}: {count:,} images, "
-            f"batches of {model_params.batch_size:,}, {model_params.epochs} epochs, "
-            f"{steps:,} steps",
-            flush=True,
-        )
-        if text := notice(steps, selections[1].count):
-            print(f"NOTICE: {text}", flush=True)
+        print_plan(name, settings, model_params, selections)
 
     model = network.build(name, settings, prepared[0], classes)
     identity = fingerprint(name)
     check_inputs()  # else the fingerprint may be that of other code than was imported
-    augmented = model_params.flip != "none" or model_params.translate
-    divided = None if augmented or processes > 1 else features.divide(model)
-    fitted, started = model, time.monotonic()
-    if divided:
-        frozen, fitted = divided
+    started, trained = time.monotonic(), model
+    if model_params.flip == "none" and not model_params.translate and processes == 1:
         folder = paths.CHECKPOINTS / name / f"features-{identity[:16]}"
-        selections = (
-            features.compute(frozen, selections[0], folder / "training"),
-            features.compute(frozen, selections[1], folder / "validation"),
-        )
+        trained, selections = precompute(model, selections, folder)
     seconds_before = time.monotonic() - started
     training, validation = (
         BatchLoader(images, classes, model_params.batch_size, process, processes)
@@ -107,11 +128,11 @@ def train(
     )
     training.augment(model_params.flip, model_params.translate)
     frozen_batch_normalization = callbacks.FrozenBatchNormalization(
-        fitted, model_params.frozen_batch_norm_epochs, model_params.epochs
+        trained, model_params.frozen_batch_norm_epochs, model_params.epochs
     )
-    optimizer.compile_for_training(fitted, model_params, steps)
+    optimizer.compile_for_training(trained, model_params, steps)
     checkpoints = Checkpoints(
-        paths.CHECKPOINTS / name, identity, [*fitted.variables, *fitted.optimizer.variables]
+        paths.CHECKPOINTS / name, identity, [*trained.variables, *trained.optimizer.variables]
     )
     completed = checkpoints.restore(process, processes)
     epoch_callbacks = [
@@ -121,7 +142,6 @@ def train(
         frozen_batch_normalization,
         callbacks.StopIfDiverged(name, model_params.learning_rate),
     ]
-    verbose = 0
     if process == 0:
         if completed:
             print(f"resuming {name} after epoch {completed} of {model_params.epochs}", flush=True)
@@ -131,22 +151,19 @@ def train(
             keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, _: check_inputs())
         )
         epoch_callbacks.append(callbacks.PrintTimeLeft(model_params.epochs))
-        # Keras' progress bar in a terminal that can show it, else one line per epoch.
-        has_bar = sys.stdout.isatty() and sys.stdout.encoding.lower().startswith("utf")
-        verbose = 1 if has_bar and not os.environ.get("NO_COLOR") else 2
-    with fused_layers(fitted) if model_params.fused_kernels else nullcontext():
-        fitted.fit(
+    with fused_layers(trained) if model_params.fused_kernels else nullcontext():
+        trained.fit(
             training.as_dataset(),
             validation_data=validation.as_dataset(),
             initial_epoch=completed,
             epochs=model_params.epochs,
             callbacks=epoch_callbacks,
             shuffle=False,  # a callback does: the state of Keras' shuffling cannot be saved
-            verbose=verbose,
+            verbose=verbosity() if process == 0 else 0,
         )
     if training_length.recomputes_batch_norm(model_params, count) and processes == 1:
         training.shuffle(settings.seed, model_params.epochs)
-        batch_normalization.recompute(fitted, training)
+        batch_normalization.recompute(trained, training)
     if process > 0:
         return
 
@@ -154,7 +171,7 @@ def train(
     model = test_time_augmentation.average_views(model, model_params.tta_views)
     optimizer.compile_for_saving(model, model_params, steps)
     checkpoints.variables = ()
-    del fitted
+    del trained
     gc.collect()  # frees the optimizer's variables: saving needs memory as well
     check_inputs()
     model_file.save(model, paths.MODELS / f"{name}.keras")

@@ -19,6 +19,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things: "1 step", "1,000 steps"."""
+    return f"{count:,} {noun}" + ("s" if count != 1 else "")
+
+
 def first_few(names: Sequence[object]) -> str:
     """The first names, and how many more there are."""
     others = len(names) - SHOWN
