@@ -1,6 +1,8 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# In a hook these name the hook's repository. GIT_CONFIG_... stays, such as CI's safe.directory.
+unexport $(filter-out GIT_CONFIG_%,$(shell git rev-parse --local-env-vars 2> /dev/null))
 
 .PHONY: help setup prerequisites demo clean-demo repro test test-fast lint lock kill-large bench
 

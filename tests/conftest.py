@@ -1,10 +1,11 @@
-"""Fixtures: one small trained repository, shared by all tests, and cheap copies of it."""
+"""Fixtures: one small trained repository, shared by all tests, cheap copies of it, an empty one."""
 
 import fcntl
 import os
 import shutil
 import signal
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,18 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    isolate_git()
+
+
+def isolate_git() -> None:
+    """Let `git` see only the tests' repositories, and no settings of the machine, such as signing.
+
+    Git names its repository to a hook in variables such as GIT_DIR, which win over the folder.
+    """
+    names = subprocess.check_output(["git", "rev-parse", "--local-env-vars"], text=True)
+    for name in names.split():
+        os.environ.pop(name, None)
+    os.environ.update(GIT_CONFIG_GLOBAL=os.devnull, GIT_CONFIG_NOSYSTEM="1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,6 +51,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in filter(needs_training, items):
         item.add_marker("pipeline")
     items.sort(key=lambda item: (not needs_training(item), item.path.name not in LONGEST))
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """A Git repository with one commit."""
+    repository = Repository(tmp_path / "repository")
+    repository.path.mkdir()
+    repository.check("git", "init", "--quiet", "--initial-branch=main")
+    repository.check("git", "config", "user.name", "tests")
+    repository.check("git", "config", "user.email", "tests@example.org")
+    repository.check("git", "commit", "--quiet", "--allow-empty", "--message", "start")
+    return repository
 
 
 @pytest.fixture(scope="session")

@@ -120,9 +120,9 @@ class Repository:
 
 def copy_project(target: Path) -> None:
     """Copy the project's files, without its recorded run."""
-    files = subprocess.check_output(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
-    )
+    git = ["git", "-c", "safe.directory=*"]  # in CI the clone may be another user's
+    options = ["-z", "--cached", "--others", "--exclude-standard"]
+    files = subprocess.check_output([*git, "ls-files", *options], cwd=ROOT, text=True)
     for name in files.split("\0"):
         if name and (ROOT / name).is_file() and not name.startswith(RECORDED_RUN):
             (target / name).parent.mkdir(parents=True, exist_ok=True)

@@ -20,18 +20,6 @@ test ! -e ../../fail
 """
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    """A Git repository with one commit."""
-    repository = Repository(tmp_path / "repository")
-    repository.path.mkdir()
-    repository.check("git", "init", "--quiet")
-    repository.check("git", "config", "user.name", "tests")
-    repository.check("git", "config", "user.email", "tests@example.org")
-    repository.check("git", "commit", "--quiet", "--allow-empty", "--message", "start")
-    return repository
-
-
 def refuses(
     repository: Repository, *expected: str, python: str = sys.executable, **environment: str
 ) -> None:
@@ -89,8 +77,7 @@ def test_repository_of_another_user_or_without_a_commit(repository: Repository) 
 def test_missing_identity_is_a_note(repository: Repository) -> None:
     repository.check("git", "config", "--remove-section", "user")
     repository.check("git", "config", "user.useConfigOnly", "true")
-    no_identity = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "EMAIL": ""}
-    result = repository.run(*PREREQUISITES, sys.executable, **no_identity)
+    result = repository.run(*PREREQUISITES, sys.executable, EMAIL="")
     assert result.returncode == 0
     assert result.stderr.startswith("note: Git does not know you")
     assert "git config --global user.email" in result.stderr
@@ -148,6 +135,16 @@ def test_demo_runs_the_pipeline_in_a_clone_of_the_commit(demo_repository: Reposi
     assert (demo / ".venv").resolve() == demo_repository.path / ".venv"
     assert (demo / "requirements.lock").stat().st_mtime == 0  # nothing new to install
     assert "edited" not in (demo / "Makefile").read_text()
+
+
+def test_demo_in_a_hook_of_another_repository_is_of_this_one(
+    demo_repository: Repository, tmp_path: Path
+) -> None:
+    git = tmp_path / "other/.git"
+    demo_repository.check("git", "init", "--quiet", str(git.parent))
+    demo_repository.check("make", "demo", GIT_DIR=str(git), GIT_INDEX_FILE=str(git / "index"))
+    head = demo_repository.check("git", "rev-parse", "HEAD")
+    assert Repository(demo_repository.path / "demo").check("git", "rev-parse", "HEAD") == head
 
 
 def test_failed_demo_resumes_in_the_same_clone(demo_repository: Repository) -> None:

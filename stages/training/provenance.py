@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 
 import numpy as np
@@ -25,12 +26,19 @@ CODE = ["dvc.yaml", "params.yaml", "requirements.lock", "stages"]
 
 
 def git(*arguments: str) -> str | None:
-    """The output of a Git command; None without Git or outside a repository."""
+    """The output of a Git command; None without Git or outside a repository.
+
+    It is about the repository of the working directory, also in a hook of another one, to which Git
+    names that one in variables such as GIT_DIR. Those with settings remain, such as safe.directory.
+    """
+    run = partial(subprocess.run, capture_output=True, text=True, check=True)
     try:
-        result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+        names = run(["git", "rev-parse", "--local-env-vars"]).stdout.split()
+        removed = {name for name in names if not name.startswith("GIT_CONFIG_")}
+        environment = {name: x for name, x in os.environ.items() if name not in removed}
+        return run(["git", *arguments], env=environment).stdout.rstrip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    return result.stdout.rstrip()
 
 
 def code_version() -> dict[str, str | None]:
