@@ -4,7 +4,6 @@ import fcntl
 import os
 import shutil
 import signal
-import stat
 import subprocess
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from tests.repository import Repository, copy_project, initialize, replace_large_networks
 
 LONGEST = ("test_kills.py", "test_distributed.py", "test_train.py")
-LINKED_BYTES = 100_000  # DVC write-protects its outputs, so copies may share those of this size
+LINKED_BYTES = 1_000_000  # the pretrained weights, 95 MB, which no test edits in place
 
 
 def pytest_configure() -> None:
@@ -101,8 +100,7 @@ def clone(trained: Repository, tmp_path: Path) -> Repository:
     """A copy of the trained repository for one test to change."""
 
     def link_large(source: str, target: str) -> str:
-        status = Path(source).stat()
-        if status.st_size > LINKED_BYTES and not status.st_mode & stat.S_IWUSR:
+        if Path(source).stat().st_size > LINKED_BYTES:
             os.link(source, target)
         else:
             shutil.copy2(source, target)

@@ -1,10 +1,10 @@
-"""Results shared between machines through a remote, and stored once on each disk."""
+"""Results shared between machines through a remote, and versions kept in the cache."""
 
-import subprocess
+import shutil
 from pathlib import Path
 
 from stages.common.hashing import sha256
-from tests.repository import Repository, training_results
+from tests.repository import ROOT, Repository, training_results
 
 
 def test_results_that_are_pulled_or_merged_are_not_trained_again(
@@ -59,13 +59,19 @@ def test_tag_publishes_a_model(clone: Repository, tmp_path: Path) -> None:
     assert sha256(Path(target)) == sha256(clone.path / "models/simple_cnn.keras")
 
 
-def test_output_is_stored_once_on_the_disk_and_write_protected(
-    trained: Repository, tmp_path: Path
-) -> None:
-    output = trained.path / "data/train/x.npy"
-    assert output.stat().st_mode & 0o222 == 0
-    # Without reflinks, which share disk blocks, the output is a hard link to the cache.
-    copy = ["cp", "--reflink=always", str(output), str(tmp_path / "copy")]
-    if subprocess.run(copy, capture_output=True).returncode != 0:
-        cached = (trained.path / ".dvc/cache/files").rglob("*")
-        assert any(path.samefile(output) for path in cached if path.is_file())
+def test_image_edited_in_place_returns_from_the_cache(repository: Repository) -> None:
+    (repository.path / ".dvc").mkdir()
+    shutil.copy(ROOT / ".dvc/config", repository.path / ".dvc/config")
+    image = repository.path / "flowers/rose/1.png"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"version 1")
+    repository.check("dvc", "add", "flowers")
+    repository.check("git", "add", "flowers.dvc")
+    image.write_bytes(b"version 2")
+    repository.check("dvc", "checkout", "--force")
+    assert image.read_bytes() == b"version 1"
+    image.write_bytes(b"version 2")
+    repository.check("dvc", "add", "flowers")
+    repository.check("git", "checkout", "flowers.dvc")
+    repository.check("dvc", "checkout")
+    assert image.read_bytes() == b"version 1"
