@@ -178,6 +178,12 @@ CONCERNED = {
     "stages/common/*.py": {"settings"},
     "stages/tools/*.py": set(),
 }
+# What Python, desktops, editors, archives and storage devices leave in folders.
+LEFT_BEHIND = [
+    *("__pycache__/x.pyc", ".ipynb_checkpoints/x.py", "x.py~", "#x.py#", ".#x.py", ".x.py.swp"),
+    *(".DS_Store", "._x.py", "Thumbs.db", "desktop.ini", "Desktop.ini", ".thumbnails/x.png"),
+    *("__MACOSX/x.py", "@eaDir/x.py", "#recycle/x.py", "$RECYCLE.BIN/x.py"),
+]
 
 
 def test_editing_code_concerns_the_stages_that_run_it(clone: Repository) -> None:
@@ -186,9 +192,10 @@ def test_editing_code_concerns_the_stages_that_run_it(clone: Repository) -> None
         assert clone.changed_stages() == stages, pattern
         clone.check("git", "checkout", "--quiet", "stages")
     for folder in ("dataset", "reporting", "sources", "training"):
-        bytecode = clone.path / f"stages/{folder}/__pycache__/other.pyc"
-        bytecode.parent.mkdir(exist_ok=True)
-        bytecode.write_bytes(b"other")
+        for name in LEFT_BEHIND:
+            file = clone.path / "stages" / folder / name
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(b"other")
     assert clone.changed_stages() == set()
 
 
