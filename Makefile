@@ -30,16 +30,21 @@ DEMO_SETTINGS := dataset=sample epochs=2 batch_size=16 training.min_batches=0 \
 	models.resnet50_tuned.enlarge_to=32 models.resnet50_tuned.epochs=2 \
 	models.resnet50_tuned.frozen_batch_norm_epochs=2
 
+# This folder within its repository, which may have others beside it: "" or a path that ends in "/".
+SUBFOLDER := $$(git rev-parse --show-prefix)
+
 demo: setup  ## run the whole pipeline on a generated sample, in the clone demo/
-	@test -d demo || { rm -rf .partial-demo && git clone --quiet . .partial-demo && \
-		ln -s ../.venv .partial-demo/.venv && touch -r requirements.lock .partial-demo/requirements.lock && \
-		mv .partial-demo demo; }
-	@test "$$(git --git-dir=demo/.git rev-parse HEAD 2>&1)" = "$$(git rev-parse HEAD)" || { \
+	@test -d demo || { rm -rf .partial-demo && \
+		git clone --quiet "$$(git rev-parse --show-toplevel)" .partial-demo && \
+		ln -s "$$(git rev-parse --show-cdup)../.venv" ".partial-demo/$(SUBFOLDER).venv" && \
+		touch -r requirements.lock ".partial-demo/$(SUBFOLDER)requirements.lock" && mv .partial-demo demo; }
+	@test "$$(git --git-dir=demo/.git rev-parse HEAD 2> /dev/null)" = "$$(git rev-parse HEAD)" || { \
 		echo "error: demo/ is of another commit; make clean-demo removes it with everything in it" >&2; exit 1; }
-	@test -z "$$(git status --porcelain)" || echo "note: demo/ is a clone, without your uncommitted changes"
-	@cd demo && dvc exp run $(DEMO_SETTINGS:%=--set-param %) || { \
+	@test -z "$$(git status --porcelain .)" || echo "note: demo/ is a clone, without your uncommitted changes"
+	@cd "demo/$(SUBFOLDER)" && dvc exp run $(DEMO_SETTINGS:%=--set-param %) || { \
 		echo "error: the demo is incomplete; make demo resumes it" >&2; exit 1; }
-	@echo && cat demo/metrics/report.md && echo && echo "page: $(CURDIR)/demo/metrics/report.html"
+	@echo && cat "demo/$(SUBFOLDER)metrics/report.md" && echo && \
+		echo "page: $(CURDIR)/demo/$(SUBFOLDER)metrics/report.html"
 
 clean-demo:  ## remove demo/, with all commits and experiments in it
 	rm -rf demo

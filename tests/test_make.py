@@ -14,9 +14,9 @@ from tests.repository import ROOT, Repository, copy_project, initialize
 
 PREREQUISITES = ("sh", str(ROOT / ".ci/prerequisites"))
 DVC = """#!/bin/sh
-echo "$PWD: $*" >> ../../calls.txt
+echo "$PWD: $*" >> "{folder}/calls.txt"
 mkdir -p metrics && echo "the report" > metrics/report.md
-test ! -e ../../fail
+test ! -e "{folder}/fail"
 """
 
 
@@ -42,6 +42,8 @@ def stand_in(folder: Path, script: str) -> str:
 def test_complete_machine_gets_no_message(repository: Repository) -> None:
     result = repository.run(*PREREQUISITES, sys.executable)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    result = repository.run(*PREREQUISITES, sys.executable, GIT_TRACE="1")
+    assert (result.returncode, result.stdout) == (0, "")
 
 
 def test_python_that_is_missing_too_old_or_without_venv(repository: Repository) -> None:
@@ -64,6 +66,18 @@ def test_folder_that_is_no_clone(repository: Repository, tmp_path: Path) -> None
     inner = repository.path / "unpacked"  # a source archive within another repository
     inner.mkdir()
     refuses(Repository(inner), "this folder is not a Git clone", "clone the repository, or: ")
+
+
+def test_folder_of_a_larger_repository_needs_a_commit(repository: Repository) -> None:
+    inner = Repository(repository.path / "inner")
+    inner.path.mkdir()
+    (inner.path / "Makefile").touch()
+    inner.check("git", "add", "Makefile")
+    refuses(inner, "no Git commit yet", "git add --all; git commit")
+    inner.check("git", "commit", "--quiet", "--message", "inner")
+    inner.check(*PREREQUISITES, sys.executable)
+    other = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
+    refuses(inner, f"safe.directory '{repository.path}'", **other)
 
 
 def test_repository_of_another_user_or_without_a_commit(repository: Repository) -> None:
@@ -96,22 +110,28 @@ def test_make_reports_a_missing_python_before_it_installs_anything(tmp_path: Pat
     assert not (tmp_path / ".venv").exists()
 
 
-@pytest.fixture
-def demo_repository(repository: Repository) -> Repository:
-    """A repository with installed packages and a `dvc` that records its calls."""
+def prepare_demo(repository: Repository, folder: str = ".") -> Repository:
+    """Commit files to a folder with installed packages and a `dvc` that records its calls."""
+    project = Repository(repository.path / folder)
     for name in ("Makefile", ".ci/prerequisites", "requirements.lock", ".gitignore"):
-        (repository.path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, repository.path / name)
-    repository.check("git", "add", "--all")
-    repository.check("git", "commit", "--quiet", "--message", "files")
-    os.utime(repository.path / "requirements.lock", (0, 0))
-    dvc = repository.path / ".venv/bin/dvc"
+        (project.path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, project.path / name)
+    project.check("git", "add", "--all")
+    project.check("git", "commit", "--quiet", "--message", "files")
+    os.utime(project.path / "requirements.lock", (0, 0))
+    dvc = project.path / ".venv/bin/dvc"
     dvc.parent.mkdir(parents=True)
-    (repository.path / ".venv/installed").touch()
-    dvc.write_text(DVC)
+    (project.path / ".venv/installed").touch()
+    dvc.write_text(DVC.format(folder=project.path.parent))
     dvc.chmod(0o755)
     (dvc.parent / "python3").symlink_to(sys.executable)
-    return repository
+    return project
+
+
+@pytest.fixture
+def demo_repository(repository: Repository) -> Repository:
+    """A repository for `make demo`."""
+    return prepare_demo(repository)
 
 
 def calls(repository: Repository) -> list[str]:
@@ -135,6 +155,19 @@ def test_demo_runs_the_pipeline_in_a_clone_of_the_commit(demo_repository: Reposi
     assert (demo / ".venv").resolve() == demo_repository.path / ".venv"
     assert (demo / "requirements.lock").stat().st_mtime == 0  # nothing new to install
     assert "edited" not in (demo / "Makefile").read_text()
+
+
+def test_demo_in_a_folder_of_a_larger_repository(repository: Repository) -> None:
+    project = prepare_demo(repository, "my projects/images")
+    (repository.path / "uncommitted").touch()
+    result = project.run("make", "--no-print-directory", "demo", GIT_TRACE="1")
+    assert result.returncode == 0, result.stderr
+    demo = project.path / "demo/my projects/images"
+    assert result.stdout == f"\nthe report\n\npage: {demo}/metrics/report.html\n"
+    (call,) = calls(project)
+    assert call.startswith(f"{demo}: exp run ")
+    assert (demo / ".venv").resolve() == project.path / ".venv"
+    assert (demo / "requirements.lock").stat().st_mtime == 0
 
 
 def test_demo_in_a_hook_of_another_repository_is_of_this_one(
