@@ -11,9 +11,15 @@ help:  ## list the commands
 
 setup: .venv/installed  ## make .venv with the pinned packages
 
+# Whatever place pip's settings name; --root and --prefix are not '', which would be a relative path.
+IN_VENV := --no-user --target '' --root / --prefix "$(CURDIR)/.venv"
+
 .venv/installed: requirements.lock | prerequisites
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	.venv/bin/python -I -m pip install --quiet --disable-pip-version-check $(IN_VENV) \
+		--require-hashes -r requirements.lock
+	@.venv/bin/python -I -c 'import dvc, importlib.util as x; assert x.find_spec("keras")' || { \
+		echo "error: pip has not installed the packages in .venv; see: python3 -m pip config list" >&2; exit 1; }
 	@touch $@
 
 prerequisites:

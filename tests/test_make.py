@@ -4,10 +4,12 @@ import os
 import re
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
+from stages.common.hashing import sha256
 from stages.common.params import Params
 from tests.params_edits import edited
 from tests.repository import ROOT, Repository, copy_project, initialize
@@ -108,6 +110,47 @@ def test_make_reports_a_missing_python_before_it_installs_anything(tmp_path: Pat
         assert len(result.stderr.splitlines()) == 2  # the other is make's
         assert result.stdout == ""
     assert not (tmp_path / ".venv").exists()
+
+
+def write_wheel(folder: Path, name: str) -> str:
+    """Write a package with an empty module; returns its line for requirements.lock."""
+    information = {
+        "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n",
+        "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "RECORD": "",
+    }
+    path = folder / f"{name}-1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{name}.py", "")
+        for file, text in information.items():
+            wheel.writestr(f"{name}-1.dist-info/{file}", text)
+    return f"{name}==1 --hash=sha256:{sha256(path)}\n"
+
+
+def test_setup_installs_in_venv_or_fails_whatever_the_settings_of_pip(
+    repository: Repository, tmp_path: Path
+) -> None:
+    for name in ("Makefile", ".ci/prerequisites"):
+        (repository.path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, repository.path / name)
+    lock = "".join(write_wheel(tmp_path, name) for name in ("dvc", "keras"))
+    (repository.path / "requirements.lock").write_text(lock)
+    for name in ("dvc", "keras"):
+        (tmp_path / f"{name}.py").touch()
+    other = tmp_path / "other"
+    (tmp_path / "pip.conf").write_text(f"[install]\nprefix = {other}\nroot = {other}\n")
+    settings = {"PIP_USER": "1", "PIP_TARGET": str(other), "PYTHONPATH": str(tmp_path)}
+    settings |= {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "PIP_CONSTRAINT": os.devnull}
+    settings |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    setup = ("make", "setup", f"PYTHON={sys.executable}")
+    result = repository.run(*setup, **settings, PIP_DRY_RUN="1")
+    assert result.returncode == 2
+    assert "error: pip has not installed the packages in .venv; see: " in result.stderr
+    assert not (repository.path / ".venv/installed").exists()
+    repository.check(*setup, **settings)
+    assert [*repository.path.glob(".venv/lib/python*/site-packages/keras.py")]
+    assert (repository.path / ".venv/installed").exists()
+    assert not other.exists()
 
 
 def prepare_demo(repository: Repository, folder: str = ".") -> Repository:
