@@ -251,6 +251,13 @@ def test_demo_of_another_commit_is_refused_and_kept_until_clean_demo(
     demo_repository.check("make", "demo")
 
 
+def test_make_needs_no_bash(tmp_path: Path) -> None:
+    for command in ("sh", "make", "grep", "sed", "expand"):
+        (tmp_path / command).symlink_to(str(shutil.which(command)))
+    printed = Repository(ROOT).check("make", "help", PATH=str(tmp_path))
+    assert "make .venv with the pinned packages" in printed
+
+
 def test_docs_install_the_locked_versions_for_gpus() -> None:
     page = (ROOT / "docs/gpus-and-clusters.md").read_text()
     lock = (ROOT / "requirements.lock").read_text()
