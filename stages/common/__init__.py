@@ -1,1 +1,1 @@
-"""What every stage needs and no result depends on: parameters, paths, errors, output."""
+"""What every stage needs and no result depends on: parameters, paths, errors, processes, output."""
