@@ -82,7 +82,8 @@ def medians(runs: list[Measured]) -> Measured:
 def workspace(folder: Path, epochs: int, precision: str) -> None:
     """Fill `folder` with the stages and their settings, without data."""
     shutil.copytree(ROOT / "stages", folder / "stages")
-    (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
+    for name in ("benchmarks", "dvc.yaml"):
+        (folder / name).symlink_to(ROOT / name)
     training = {**PARAMS["training"], "precision": precision}
     params = {**PARAMS, "epochs": epochs, "training": training}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
