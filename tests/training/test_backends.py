@@ -1,4 +1,4 @@
-"""JAX takes the steps that TensorFlow takes.
+"""JAX takes the steps that TensorFlow takes, on each epoch's own batches.
 
 A process has one backend; those on JAX call functions of this module.
 """
@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages import train
 from stages.architectures import fast94
 from stages.common.quiet_keras import keras
+from stages.dataset.batch_loader import BatchLoader
+from stages.dataset.splits import Split, SplitWriter
+from stages.training import optimizer
 from stages.training.fused_kernels import fused_layers
-from tests.repository import run_keras_script
+from tests.repository import Repository, copy_project, run_keras_script
 
 layers = keras.layers
 RANDOM = np.random.default_rng(0)
@@ -46,7 +50,7 @@ def small_network() -> keras.Model:
 
 
 def train_one_step() -> dict[str, np.ndarray]:
-    """The loss, and the change of each weight in a step of plain SGD with learning rate 1."""
+    """The loss of a step of plain SGD, and the change of each weight; the same on each backend."""
     model, random = small_network(), np.random.default_rng(1)
     for weight in model.weights:  # no scale is 1 and no offset 0, which could be left out unnoticed
         mean = 1 if weight.name in ("gamma", "moving_variance") else 0
@@ -74,3 +78,50 @@ def test_a_step_on_jax_is_that_of_fused_kernels_on_tensorflow(tmp_path: Path) ->
         largest = max(abs(on_tensorflow[name]).max() for name in names)
         for name in names:
             assert abs(on_jax[name] - on_tensorflow[name]).max() < 1e-5 * largest, name
+
+
+def save_batches() -> None:
+    """Train simple_cnn, and save what its loss is computed from: x and y of each step."""
+    import jax
+
+    arrays: list[np.ndarray] = []
+    compute_loss = keras.Model.compute_loss
+
+    def record(*batch: Any) -> None:
+        arrays.extend(map(np.array, batch))
+
+    def compute_and_record(
+        model: keras.Model, x: Any, y: Any, *others: Any, training: bool = True
+    ) -> Any:
+        if training:
+            jax.debug.callback(record, x, y, ordered=True)
+        return compute_loss(model, x, y, *others, training=training)
+
+    keras.Model.compute_loss = compute_and_record
+    optimizer.IMAGES_PER_EXECUTION = 12  # 3 of an epoch's 10 steps
+    train.main("simple_cnn")
+    jax.effects_barrier()  # type: ignore[no-untyped-call]
+    np.savez("batches.npz", *arrays)
+
+
+def test_jax_trains_on_each_batch_once_and_in_its_own_epoch(tmp_path: Path) -> None:
+    copy_project(tmp_path)
+    repository = Repository(tmp_path)
+    repository.remove_other_models(["simple_cnn"])
+    augmentation = "training.flip=alternating", "training.translate=2"
+    repository.apply_params("epochs=3", "batch_size=4", "training.min_batches=0", *augmentation)
+    for split, count in (("train", 40), ("validation", 8)):
+        writer = SplitWriter(tmp_path / "data" / split, 32)
+        writer.append(RANDOM.integers(0, 256, (count, 32, 32, 3), np.uint8), np.arange(count) % 10)
+        writer.close()
+    run_keras_script(ON_JAX.format(function="save_batches"), tmp_path)
+
+    loader = BatchLoader(Split(tmp_path / "data/train"), 10, 4)
+    loader.augment("alternating", 2)
+    expected: list[np.ndarray] = []
+    for epoch in range(3):
+        loader.shuffle(0, epoch)
+        expected.extend(array for batch in loader for array in batch)
+    saved = np.load(tmp_path / "batches.npz").values()
+    for number, arrays in enumerate(zip(saved, expected, strict=True)):
+        np.testing.assert_array_equal(*arrays, f"{'xy'[number % 2]} of step {number // 2}")
