@@ -289,7 +289,7 @@ def time_steps(name: str, precision: str, kernels: str) -> None:
     from stages.common import params, paths
     from stages.dataset.batch_loader import BatchLoader
     from stages.dataset.splits import Split
-    from stages.training import network, optimizer
+    from stages.training import callbacks, network, optimizer
     from stages.training.fused_kernels import fused_layers
     from stages.training.memory_allocator import keep_freed_memory
 
@@ -299,6 +299,9 @@ def time_steps(name: str, precision: str, kernels: str) -> None:
     update = {"precision": precision, "fused_kernels": fused}
     model_params = settings.models[name] = settings.model(name).model_copy(update=update)
     model = network.build(name, settings, training, CLASSES)
+    callbacks.FrozenBatchNormalization(
+        model, model_params.frozen_batch_norm_epochs, model_params.epochs
+    )
     optimizer.compile_for_training(model, model_params, steps=1000)
     x, y = BatchLoader(training, CLASSES, model_params.batch_size)[0]
     with fused_layers(model) if fused else nullcontext():
