@@ -79,10 +79,12 @@ class Muon:
             kernel.mul_(len(kernel) ** 0.5 / kernel.norm()).sub_(rate * x.reshape(kernel.shape))
 
 
-def load(split: str) -> tuple[torch.Tensor, torch.Tensor]:
-    images, labels = (np.load(Path("data") / split / file) for file in ("x.npy", "y.npy"))
-    x = torch.from_numpy(images).permute(0, 3, 1, 2)  # stays channels last in memory
-    return x, torch.from_numpy(labels.argmax(1))
+def load(split: str, count: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first images of a split, (N, 3, H, W) float32 in [0, 1], and their labels (N,)."""
+    files = (Path("data") / split / file for file in ("x.npy", "y.npy"))
+    images, labels = (np.array(np.load(file, mmap_mode="r")[:count]) for file in files)
+    x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255  # stays channels last in memory
+    return x, torch.from_numpy(labels.astype(np.int64))
 
 
 def batches(
@@ -160,7 +162,7 @@ def train(epochs: int) -> None:
 
 
 def time_steps() -> None:
-    x, y = load("train")
+    x, y = load("train", 5000)
     training = Training(x)
     parts = next(batches(x, y, torch.rand(len(x)) < 0.5))
     for _ in sys.stdin:
