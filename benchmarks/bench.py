@@ -7,7 +7,7 @@
     python -m benchmarks.bench operations [--models NAME ...]
     python -m benchmarks.bench steps [--models NAME ...] [--precisions PRECISION ...]
                                      [--ways WAY ...] [--steps N]
-    python -m benchmarks.bench pytorch PYTHON [--steps N]
+    python -m benchmarks.bench pytorch PYTHON [--models NAME ...] [--steps N]
 
 - `train` runs the notebook's training and the train stage in turn, as whole processes on the images
   in data/, and prints medians and ratios.
@@ -18,8 +18,8 @@
   rate to that of a matrix product.
 - `steps` times steps with Keras' own layers and optimizer, with fused kernels, and on request
   also with huge pages or jemalloc. The processes take turns after every step.
-- `pytorch` does so with steps of fast94 in PyTorch and here. PYTHON is an interpreter with PyTorch
-  and NumPy; this environment has no PyTorch.
+- `pytorch` does so with steps here and in PyTorch, of all models that are not frozen. PYTHON is an
+  interpreter with PyTorch and NumPy; this environment has no PyTorch.
 """
 
 import argparse
@@ -47,6 +47,8 @@ CLASSES = 10
 STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
 PRECISIONS = ["float32", "mixed_bfloat16"]
 SLOW_IMPORTS = ["jax", "keras", "matplotlib", "numpy", "pydantic", "scipy", "tensorflow"]
+# The steps of a frozen network are those of a dense layer.
+PYTORCH_MODELS = [name for name, entry in PARAMS["models"].items() if not entry.get("frozen")]
 NOTEBOOK = ["-m", "benchmarks.bench", "notebook"]
 STAGE = ["-m", "stages.train"]
 TIME_STEPS = [sys.executable, "-m", "benchmarks.bench", "time-steps"]
@@ -344,16 +346,19 @@ def alternate(commands: list[list[str]], variables: Sequence[dict[str, str]], st
     return seconds[:, 2:], np.array(memory)
 
 
+def quartiles(values: np.ndarray, digits: int) -> str:
+    """Median and quartiles as "2 (1, 3)"."""
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    return f"{middle:.{digits}f} ({low:.{digits}f}, {high:.{digits}f})"
+
+
 def print_steps(first_cells: str, names: list[str], measured: Steps) -> None:
     """Print a row for each command of `alternate`; ratios are relative to the first one."""
     seconds, memory = measured
-    ratios = np.percentile(seconds / seconds[0], [50, 25, 75], axis=1)
-    for name, times, (middle, low, high), peak in zip(
-        names, seconds, ratios.T, memory, strict=True
-    ):
+    for name, times, peak in zip(names, seconds, memory, strict=True):
         print(
             f"| {first_cells} | {name} | {np.median(times):.3f} "
-            f"| {middle:.2f} ({low:.2f}, {high:.2f}) | {peak:.0f} |",
+            f"| {quartiles(times / seconds[0], 2)} | {peak:.0f} |",
             flush=True,
         )
 
@@ -375,17 +380,27 @@ def bench_steps(models: list[str], precisions: list[str], ways: list[str], steps
             print_steps(cells, ways, alternate(commands, variables, steps))
 
 
-def bench_pytorch(python: str, steps: int) -> None:
-    """Print the seconds of a training step of fast94 in PyTorch and here."""
+def bench_pytorch(python: str, models: list[str], steps: int) -> None:
+    """Print the seconds of a training step here and in PyTorch."""
+    from stages.common import params
+
     os.chdir(ROOT)
-    precision = PARAMS["models"]["fast94"]["precision"]
-    commands = [
-        [python, "benchmarks/pytorch_fast94.py"],
-        [*TIME_STEPS, "fast94", precision, "fused"],
-    ]
-    print("| images | step | seconds | ratio (quartiles) | peak MB |\n|---:|---|---:|---:|---:|")
-    images = str(PARAMS["models"]["fast94"]["batch_size"])
-    print_steps(images, ["PyTorch", "the train stage's"], alternate(commands, [{}, {}], steps))
+    settings = params.load()
+    print("| model | precision | images | here, s (quartiles) | PyTorch, s (quartiles) ", end="")
+    print("| ratio (quartiles) | peak MB |\n|---|---|---:|---:|---:|---:|---:|")
+    for name in models:
+        model_params = settings.model(name)
+        commands = [
+            [*TIME_STEPS, name, model_params.precision, "fused"],
+            [python, "benchmarks/pytorch_networks.py", model_params.model_dump_json()],
+        ]
+        (here, pytorch), (memory, pytorch_memory) = alternate(commands, [{}, {}], steps)
+        print(
+            f"| {name} | {model_params.precision} | {model_params.batch_size} "
+            f"| {quartiles(here, 4)} | {quartiles(pytorch, 4)} | {quartiles(here / pytorch, 2)} "
+            f"| {memory:.0f} / {pytorch_memory:.0f} |",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -409,6 +424,7 @@ def main() -> None:
     operations.add_argument("--models", nargs="+", default=list(PARAMS["models"]))
     pytorch = commands.add_parser("pytorch")
     pytorch.add_argument("python")
+    pytorch.add_argument("--models", nargs="+", default=PYTORCH_MODELS, choices=PYTORCH_MODELS)
     pytorch.add_argument("--steps", type=int, default=20)
     timed = commands.add_parser("steps")
     timed.add_argument("--models", nargs="+", default=list(PARAMS["models"]))

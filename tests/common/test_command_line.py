@@ -18,7 +18,7 @@ COMMANDS = {
     for folder in ("stages", "benchmarks")
     for file in sorted((ROOT / folder).rglob("*.py"))
     if '__name__ == "__main__"' in file.read_text()
-    and file.stem != "pytorch_fast94"  # of `bench pytorch`, which runs it in another environment
+    and file.stem != "pytorch_networks"  # of `bench pytorch`, which runs it in another environment
 }
 WITH_ONE_ARGUMENT = {"stages.evaluate", "stages.tools.example_images", "stages.train"}
 WITH_SUBCOMMANDS = {"benchmarks.bench"}  # argparse's own messages

@@ -1,19 +1,22 @@
-"""fast94 in PyTorch on the CPU.
+"""The networks in PyTorch on the CPU, for `python -m benchmarks.bench pytorch PYTHON`.
 
-The same network, recipe, images and precision, written as one would write it in PyTorch: bfloat16
-by autocast, channels last, augmentation on whole batches.
+The same networks, recipes, images and precision, written as one would write them in PyTorch:
+bfloat16 by autocast, channels last, Adam as one kernel, augmentation on whole batches.
 
-- `PYTHON benchmarks/pytorch_fast94.py EPOCHS` trains on data/train/ and validates on
+- `PYTHON benchmarks/pytorch_networks.py SETTINGS` trains one batch for each line of standard input
+  and prints the step's seconds. SETTINGS are a model's parameters as JSON.
+- `PYTHON benchmarks/pytorch_networks.py EPOCHS` trains fast94 on data/train/ and validates on
   data/validation/ after each epoch; prints the epochs' seconds and validation accuracies as JSON.
-- Without EPOCHS it trains one batch for each line of standard input and prints the step's seconds,
-  as `python -m benchmarks.bench pytorch PYTHON` needs it.
 """
 
 import json
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +25,69 @@ from torch.nn import functional
 
 BATCH, PART = 2000, 500  # gradients of a batch are summed over parts, which fit the caches better
 LEARNING_RATE, BIAS_FACTOR, MUON_FACTOR, DECAY = 1.66, 64.0, 0.145, 0.016
+CLASSES = 10
+MEANS = (123.68, 116.779, 103.939)  # of ImageNet, as in stages/architectures/resnet50_imagenet.py
+
+
+def cnn(*widths: int, dropout: float) -> nn.Module:
+    """simple_cnn or complex_cnn, on images of 32 by 32 pixels."""
+    layers: list[nn.Module] = []
+    side = 32
+    for channels, width in pairwise((3, *widths)):
+        layers += [nn.Conv2d(channels, width, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+        side = (side - 2) // 2
+    head = nn.Linear(widths[-1] * side**2, CLASSES)
+    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(dropout), head)
+
+
+def convolution(channels: int, filters: int, size: int, stride: int = 1) -> nn.Module:
+    """A convolution with bias and batch normalization, as in Keras' ResNet50."""
+    return nn.Sequential(
+        nn.Conv2d(channels, filters, size, stride, padding=size // 2),
+        nn.BatchNorm2d(filters, eps=1.001e-5, momentum=0.01),
+    )
+
+
+class ResidualBlock(nn.Module):
+    """Three convolutions; the first one of a stage has another in its shortcut, and the stride."""
+
+    def __init__(self, channels: int, filters: int, stride: int, *, first: bool) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            convolution(channels, filters, 1, stride),
+            nn.ReLU(inplace=True),
+            convolution(filters, filters, 3),
+            nn.ReLU(inplace=True),
+            convolution(filters, 4 * filters, 1),
+        )
+        self.shortcut = convolution(channels, 4 * filters, 1, stride) if first else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.relu(self.shortcut(x) + self.residual(x), inplace=True)
+
+
+class Enlarge(nn.Module):
+    """Images in [0, 1] to those of `side` pixels that ImageNet's weights expect."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+        self.register_buffer("means", torch.tensor(MEANS).reshape(3, 1, 1), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 255 * functional.interpolate(x, self.side, mode="bilinear") - self.means
+
+
+def resnet50(enlarge_to: int | None, dropout: float) -> nn.Module:
+    layers = [Enlarge(enlarge_to)] if enlarge_to else []
+    layers += [convolution(3, 64, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, padding=1)]
+    channels = 64
+    for filters, blocks, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+        layers.append(ResidualBlock(channels, filters, stride, first=True))
+        channels = 4 * filters
+        layers += [ResidualBlock(channels, filters, 1, first=False) for _ in range(blocks - 1)]
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers, nn.Linear(channels, CLASSES))
 
 
 class Block(nn.Module):
@@ -44,8 +110,8 @@ class Block(nn.Module):
 class Fast94(nn.Module):
     def __init__(self, images: torch.Tensor) -> None:
         super().__init__()
-        self.register_buffer("mean", images.mean((0, 2, 3), keepdim=True))
-        self.register_buffer("deviation", images.std((0, 2, 3), keepdim=True))
+        for name, value in (("mean", images.mean), ("deviation", images.std)):
+            self.register_buffer(name, value((0, 2, 3), keepdim=True), persistent=False)
         self.whitening = nn.Conv2d(3, 24, 2, bias=False)
         self.whitening.weight.requires_grad_(False)
         patches = functional.unfold((images - self.mean) / self.deviation, 2)
@@ -111,7 +177,7 @@ def accuracy(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
     return float((predicted == y).float().mean())
 
 
-class Training:
+class Fast94Training:
     def __init__(self, images: torch.Tensor) -> None:
         with torch.no_grad():
             self.network = Fast94(images[:5000]).to(memory_format=torch.channels_last)
@@ -145,10 +211,56 @@ class Training:
         self.network.zero_grad(set_to_none=True)
 
 
+def check_size(network: nn.Module, parameters: int) -> None:
+    """Check the number of parameters, with moving averages and without constant scales."""
+    constant = [x for x in network.parameters() if x.ndim == 1 and not x.requires_grad]
+    numbers = [x.numel() for x in network.state_dict().values() if x.is_floating_point()]
+    assert sum(numbers) - sum(x.numel() for x in constant) == parameters
+
+
+def build(settings: dict[str, Any]) -> nn.Module:
+    """The network of an entry in params.yaml, with as many parameters as README.md says."""
+    dropout = settings.get("dropout", 0.0)
+    match settings["architecture"]:
+        case "simple_cnn":
+            network, parameters = cnn(32, 64, dropout=dropout), 42_442
+        case "complex_cnn":
+            network, parameters = cnn(32, 64, 128, dropout=dropout), 98_378
+        case "resnet50_scratch" | "resnet50_finetune" | "resnet50_imagenet":
+            assert settings.get("stem_stride", 4) == 4
+            network, parameters = resnet50(settings.get("enlarge_to"), dropout), 23_608_202
+    check_size(network, parameters)
+    return network.to(memory_format=torch.channels_last)
+
+
+class AdamTraining:
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.network = build(settings)
+        if settings["frozen_batch_norm_epochs"] >= settings["epochs"]:
+            for layer in self.network.modules():
+                if isinstance(layer, nn.BatchNorm2d):
+                    layer.eval().requires_grad_(False)
+        self.mixed = settings["precision"] == "mixed_bfloat16"
+        self.adam = torch.optim.Adam(
+            [x for x in self.network.parameters() if x.requires_grad],
+            lr=settings["learning_rate"],
+            betas=(settings["momentum"], 0.999),
+            eps=1e-7,
+            fused=True,
+        )
+
+    def step(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.mixed):
+            logits = self.network(x)
+        functional.cross_entropy(logits.float(), y).backward()
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+
+
 def train(epochs: int) -> None:
     x, y = load("train")
     validation = load("validation")
-    training = Training(x)
+    training = Fast94Training(x)
     flips = torch.rand(len(x)) < 0.5
     step, steps, seconds, accuracies = 0, epochs * -(-len(x) // BATCH), [], []
     for epoch in range(epochs):
@@ -161,19 +273,26 @@ def train(epochs: int) -> None:
     print(json.dumps({"seconds": seconds, "accuracies": accuracies}))
 
 
-def time_steps() -> None:
+def time_steps(settings: dict[str, Any]) -> None:
     x, y = load("train", 5000)
-    training = Training(x)
-    parts = next(batches(x, y, torch.rand(len(x)) < 0.5))
+    if settings["architecture"] == "fast94":
+        fast94 = Fast94Training(x)
+        check_size(fast94.network, 1_973_920)
+        parts = next(batches(x, y, torch.rand(len(x)) < 0.5))
+        step = partial(fast94.step, parts, LEARNING_RATE)
+    else:
+        images = settings["batch_size"]
+        step = partial(AdamTraining(settings).step, x[:images], y[:images])
     for _ in sys.stdin:
         started = time.monotonic()
-        training.step(parts, LEARNING_RATE)
+        step()
         print(time.monotonic() - started, flush=True)
 
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    if len(sys.argv) > 1:
-        train(int(sys.argv[1]))
+    argument = sys.argv[1]
+    if argument.isdigit():
+        train(int(argument))
     else:
-        time_steps()
+        time_steps(json.loads(argument))
