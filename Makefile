@@ -11,7 +11,7 @@ help:  ## list the commands
 
 setup: .venv/installed  ## make .venv with the pinned packages
 
-# Whatever place pip's settings name; --root and --prefix are not '', which would be a relative path.
+# Overrides targets in pip's settings. pip takes an empty --root or --prefix for a relative path.
 IN_VENV := --no-user --target '' --root / --prefix "$(CURDIR)/.venv"
 
 .venv/installed: requirements.lock | prerequisites

@@ -99,7 +99,7 @@ def train(
     """Train a model in this process, one of `processes`; process 0 writes the results.
 
     `check_inputs` raises `StageError` if an input has changed since the stage started. It is called
-    after each epoch, as what it would end in hours can end now.
+    after each epoch, so that no hours are spent on a result that will be refused.
     """
     code = provenance.code_version()  # before it can change
     prepared = Split(paths.TRAIN), Split(paths.VALIDATION)

@@ -40,9 +40,9 @@ def left_out_notice(counts: Mapping[str, int]) -> str:
     count = sum(counts.values())
     if not count:
         return ""
-    s, are = ("s", "are") if count > 1 else ("", "is")
-    suffixes = list_suffixes(counts)
-    return f"{count:,} file{s} without an image's suffix {are} left out: {suffixes}"
+    are = "are" if count > 1 else "is"
+    files = counted(count, "file")
+    return f"{files} without an image's suffix {are} left out: {list_suffixes(counts)}"
 
 
 @contextmanager

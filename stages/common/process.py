@@ -109,6 +109,6 @@ class RunningStage:
         changed = sorted({path for path, _ in now.items() ^ self.before.items()})
         if changed:
             raise StageError(
-                f"{first_few(changed)}: changed while {self.stage} was running, which is not what "
-                "it has read; `dvc repro` runs it again"
+                f"{first_few(changed)}: changed while {self.stage} was running, so its results "
+                "belong to an earlier version; `dvc repro` runs it again"
             )

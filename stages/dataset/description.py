@@ -3,6 +3,7 @@
 from pydantic import NonNegativeInt
 
 from stages.common import paths
+from stages.common.console import counted
 from stages.common.errors import reading
 from stages.common.params import Strict
 
@@ -27,8 +28,8 @@ class Description(Strict):
         )
         count = len(self.contradictions)
         contradictions = (
-            f"{count:,} image{'s are' if count > 1 else ' is'} in another class as well: no model "
-            "can get both right."
+            f"{counted(count, 'image')} {'are' if count > 1 else 'is'} in another class as well: "
+            "no model can get both right."
         )
         notices = {duplicates: self.duplicates, contradictions: self.contradictions}
         return {notice: files for notice, files in notices.items() if files}
@@ -39,7 +40,7 @@ class Description(Strict):
         count = len(self.skipped)
         if not count:
             return ""
-        return f"{count:,} unreadable file{'s were' if count > 1 else ' was'} left out"
+        return f"{counted(count, 'unreadable file')} {'were' if count > 1 else 'was'} left out"
 
 
 def read() -> Description:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from stages.common.console import first_few, list_suffixes, printable
+from stages.common.console import counted, first_few, list_suffixes, printable
 from stages.common.errors import StageError
 
 # What Pillow decodes by itself. Not EPS, for example, for which it starts Ghostscript.
@@ -90,10 +90,7 @@ def without_images(folders: Sequence[Path]) -> str:
     others = count_left_out(*folders)
     problem, remedy = "no images", "add some, with a suffix such as .jpg"
     if count := sum(others.values()):
-        problem += (
-            f", but {count:,} file{'s' if count > 1 else ''} with other suffixes "
-            f"({list_suffixes(others)})"
-        )
+        problem += f", but {counted(count, 'file')} with other suffixes ({list_suffixes(others)})"
         remedy = "convert them to JPEG or PNG"
     return f"{first_few(folders)}: {problem}; {remedy}"
 

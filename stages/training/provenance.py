@@ -28,8 +28,8 @@ CODE = ["dvc.yaml", "params.yaml", "requirements.lock", "stages"]
 def git(*arguments: str) -> str | None:
     """The output of a Git command; None without Git or outside a repository.
 
-    It is about the repository of the working directory, also in a hook of another one, to which Git
-    names that one in variables such as GIT_DIR. Those with settings remain, such as safe.directory.
+    Git uses the repository of the working directory, even within a hook of another one, for which
+    it has set variables such as GIT_DIR. Variables with settings remain, such as safe.directory.
     """
     run = partial(subprocess.run, capture_output=True, text=True, check=True)
     try:
