@@ -6,8 +6,8 @@
     python -m benchmarks.bench start
     python -m benchmarks.bench operations [--models NAME ...]
     python -m benchmarks.bench steps [--models NAME ...] [--precisions PRECISION ...]
-                                     [--ways WAY ...] [--steps N]
-    python -m benchmarks.bench pytorch PYTHON [--models NAME ...] [--steps N]
+                                     [--ways WAY ...] [--turns N]
+    python -m benchmarks.bench pytorch PYTHON [--models NAME ...] [--turns N]
 
 - `train` runs the notebook's training and the train stage in turn, as whole processes on the images
   in data/, and prints medians and ratios.
@@ -52,6 +52,13 @@ PYTORCH_MODELS = [name for name, entry in PARAMS["models"].items() if not entry.
 NOTEBOOK = ["-m", "benchmarks.bench", "notebook"]
 STAGE = ["-m", "stages.train"]
 TIME_STEPS = [sys.executable, "-m", "benchmarks.bench", "time-steps"]
+# What the train stage sets for itself. PyTorch's steps are up to a third shorter with it.
+ALLOCATOR = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_TRIM_THRESHOLD_": "-1",
+    "MALLOC_TOP_PAD_": str(2**26),
+}
 # Kernels and environment of a process whose training steps are timed.
 STEP_WAYS: dict[str, tuple[str, dict[str, str]]] = {
     "keras": ("keras", {}),
@@ -287,7 +294,7 @@ def bench_operations(models: list[str]) -> None:
 
 
 def time_steps(name: str, precision: str, kernels: str) -> None:
-    """Train one batch for each line of standard input, and print the step's seconds."""
+    """For each line of standard input, train so many batches and print the seconds of a step."""
     from stages.common import params, paths
     from stages.dataset.batch_loader import BatchLoader
     from stages.dataset.splits import Split
@@ -307,17 +314,20 @@ def time_steps(name: str, precision: str, kernels: str) -> None:
     optimizer.compile_for_training(model, model_params, steps=1000)
     x, y = BatchLoader(training, CLASSES, model_params.batch_size)[0]
     with fused_layers(model) if fused else nullcontext():
-        for _ in sys.stdin:
+        for line in sys.stdin:
             started = time.monotonic()
-            model.train_on_batch(x, y)
-            print(time.monotonic() - started, flush=True)
+            for _ in range(int(line)):
+                model.train_on_batch(x, y)
+            print((time.monotonic() - started) / int(line), flush=True)
 
 
-def alternate(commands: list[list[str]], variables: Sequence[dict[str, str]], steps: int) -> Steps:
-    """Seconds of each step (commands, steps) and peak memory in MB (commands,).
+def alternate(commands: list[list[str]], variables: Sequence[dict[str, str]], turns: int) -> Steps:
+    """Seconds of a step in each turn (commands, turns) and peak memory in MB (commands,).
 
     The commands run at the same time, but only one of them trains at a time, so that what else the
-    machine does slows all of them alike. Two steps more come first, which trace the network.
+    machine does slows all of them alike. A turn is a step, or as many as take a second: threads
+    that still wait for work slow down the next process's first milliseconds. Two steps come first,
+    which trace the network, and a turn to warm up.
     """
     processes = [
         subprocess.Popen(
@@ -329,21 +339,24 @@ def alternate(commands: list[list[str]], variables: Sequence[dict[str, str]], st
         )
         for command, environment in zip(commands, variables, strict=True)
     ]
-    seconds = np.empty((len(processes), steps + 2))
-    for step in range(steps + 2):
+    seconds = np.empty((len(processes), turns + 3))
+    steps = 1
+    for turn in range(turns + 3):
         for index, process in enumerate(processes):
             assert process.stdout
-            print(file=process.stdin, flush=True)
+            print(steps, file=process.stdin, flush=True)
             line = process.stdout.readline()
             if not line:
                 sys.exit(f"error: {' '.join(commands[index])}: failed; see its message above")
-            seconds[index, step] = float(line)
+            seconds[index, turn] = float(line)
+        if turn == 1:
+            steps = max(1, round(1 / seconds[:, turn].max()))
     memory = []
     for process in processes:
         assert process.stdin
         process.stdin.close()
         memory.append(os.wait4(process.pid, 0)[2].ru_maxrss / 1024)
-    return seconds[:, 2:], np.array(memory)
+    return seconds[:, 3:], np.array(memory)
 
 
 def quartiles(values: np.ndarray, digits: int) -> str:
@@ -363,7 +376,7 @@ def print_steps(first_cells: str, names: list[str], measured: Steps) -> None:
         )
 
 
-def bench_steps(models: list[str], precisions: list[str], ways: list[str], steps: int) -> None:
+def bench_steps(models: list[str], precisions: list[str], ways: list[str], turns: int) -> None:
     """Print the seconds of a training step in each of these ways."""
     from stages.common import params
 
@@ -377,10 +390,10 @@ def bench_steps(models: list[str], precisions: list[str], ways: list[str], steps
         for precision in precisions or [model_params.precision]:
             commands = [[*TIME_STEPS, name, precision, choice] for choice in kernels]
             cells = f"{name} | {precision} | {model_params.batch_size}"
-            print_steps(cells, ways, alternate(commands, variables, steps))
+            print_steps(cells, ways, alternate(commands, variables, turns))
 
 
-def bench_pytorch(python: str, models: list[str], steps: int) -> None:
+def bench_pytorch(python: str, models: list[str], turns: int) -> None:
     """Print the seconds of a training step here and in PyTorch."""
     from stages.common import params
 
@@ -394,7 +407,7 @@ def bench_pytorch(python: str, models: list[str], steps: int) -> None:
             [*TIME_STEPS, name, model_params.precision, "fused"],
             [python, "benchmarks/pytorch_networks.py", model_params.model_dump_json()],
         ]
-        (here, pytorch), (memory, pytorch_memory) = alternate(commands, [{}, {}], steps)
+        (here, pytorch), (memory, pytorch_memory) = alternate(commands, [{}, ALLOCATOR], turns)
         print(
             f"| {name} | {model_params.precision} | {model_params.batch_size} "
             f"| {quartiles(here, 4)} | {quartiles(pytorch, 4)} | {quartiles(here / pytorch, 2)} "
@@ -425,12 +438,12 @@ def main() -> None:
     pytorch = commands.add_parser("pytorch")
     pytorch.add_argument("python")
     pytorch.add_argument("--models", nargs="+", default=PYTORCH_MODELS, choices=PYTORCH_MODELS)
-    pytorch.add_argument("--steps", type=int, default=20)
+    pytorch.add_argument("--turns", type=int, default=20)
     timed = commands.add_parser("steps")
     timed.add_argument("--models", nargs="+", default=list(PARAMS["models"]))
     timed.add_argument("--precisions", nargs="+", default=[], choices=PRECISIONS)
     timed.add_argument("--ways", nargs="+", default=["keras", "fused"], choices=STEP_WAYS)
-    timed.add_argument("--steps", type=int, default=20)
+    timed.add_argument("--turns", type=int, default=20)
     # These are the measured processes.
     timed = commands.add_parser("time-steps")
     timed.add_argument("name")

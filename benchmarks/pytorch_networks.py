@@ -3,8 +3,8 @@
 The same networks, recipes, images and precision, written as one would write them in PyTorch:
 bfloat16 by autocast, channels last, Adam as one kernel, augmentation on whole batches.
 
-- `PYTHON benchmarks/pytorch_networks.py SETTINGS` trains one batch for each line of standard input
-  and prints the step's seconds. SETTINGS are a model's parameters as JSON.
+- `PYTHON benchmarks/pytorch_networks.py SETTINGS` trains for each line of standard input so many
+  batches and prints the seconds of a step. SETTINGS are a model's parameters as JSON.
 - `PYTHON benchmarks/pytorch_networks.py EPOCHS` trains fast94 on data/train/ and validates on
   data/validation/ after each epoch; prints the epochs' seconds and validation accuracies as JSON.
 """
@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-BATCH, PART = 2000, 500  # gradients of a batch are summed over parts, which fit the caches better
+BATCH = 2000
 LEARNING_RATE, BIAS_FACTOR, MUON_FACTOR, DECAY = 1.66, 64.0, 0.145, 0.016
 CLASSES = 10
 MEANS = (123.68, 116.779, 103.939)  # of ImageNet, as in stages/architectures/resnet50_imagenet.py
@@ -155,24 +155,21 @@ def load(split: str, count: int | None = None) -> tuple[torch.Tensor, torch.Tens
 
 def batches(
     x: torch.Tensor, y: torch.Tensor, flips: torch.Tensor
-) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
-    """An epoch's batches, shuffled, mirrored and shifted by up to 2 pixels, in parts."""
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """An epoch's batches, shuffled, mirrored and shifted by up to 2 pixels."""
     pixels = functional.pad(torch.arange(32.0)[None], (2, 2), mode="reflect")[0].long()
     shifts = torch.randint(0, 5, (2, len(x)))
     for batch in torch.randperm(len(x)).split(BATCH):
-        parts = []
-        for part in batch.split(PART):
-            rows, columns = (pixels[shift[part, None] + torch.arange(32)] for shift in shifts)
-            columns = torch.where(flips[part, None], columns.flip(1), columns)
-            index = part[:, None, None], rows[:, :, None], columns[:, None, :]
-            parts.append((x.permute(0, 2, 3, 1)[index].permute(0, 3, 1, 2), y[part]))
-        yield parts
+        rows, columns = (pixels[shift[batch, None] + torch.arange(32)] for shift in shifts)
+        columns = torch.where(flips[batch, None], columns.flip(1), columns)
+        index = batch[:, None, None], rows[:, :, None], columns[:, None, :]
+        yield x.permute(0, 2, 3, 1)[index].permute(0, 3, 1, 2), y[batch]
 
 
 def accuracy(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
     network.eval()
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        predicted = torch.cat([network(part).argmax(1) for part in x.split(PART)])
+        predicted = torch.cat([network(part).argmax(1) for part in x.split(BATCH)])
     network.train()
     return float((predicted == y).float().mean())
 
@@ -192,15 +189,10 @@ class Fast94Training:
             nesterov=True,
         )
 
-    def step(self, parts: list[tuple[torch.Tensor, torch.Tensor]], rate: float) -> None:
-        images = sum(len(labels) for _, labels in parts)
-        for inputs, labels in parts:
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                logits = self.network(inputs)
-            loss = functional.cross_entropy(
-                logits.float(), labels, label_smoothing=0.2, reduction="sum"
-            )
-            (loss / images).backward()
+    def step(self, x: torch.Tensor, y: torch.Tensor, rate: float) -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = self.network(x)
+        functional.cross_entropy(logits.float(), y, label_smoothing=0.2).backward()
         with torch.no_grad():
             for group in self.sgd.param_groups:
                 group["lr"] = rate * group["factor"]
@@ -265,8 +257,8 @@ def train(epochs: int) -> None:
     step, steps, seconds, accuracies = 0, epochs * -(-len(x) // BATCH), [], []
     for epoch in range(epochs):
         started = time.monotonic()
-        for parts in batches(x, y, flips if epoch % 2 == 0 else ~flips):
-            training.step(parts, LEARNING_RATE * (1 - step / steps))
+        for batch in batches(x, y, flips if epoch % 2 == 0 else ~flips):
+            training.step(*batch, LEARNING_RATE * (1 - step / steps))
             step += 1
         accuracies.append(accuracy(training.network, *validation))
         seconds.append(time.monotonic() - started)
@@ -278,15 +270,16 @@ def time_steps(settings: dict[str, Any]) -> None:
     if settings["architecture"] == "fast94":
         fast94 = Fast94Training(x)
         check_size(fast94.network, 1_973_920)
-        parts = next(batches(x, y, torch.rand(len(x)) < 0.5))
-        step = partial(fast94.step, parts, LEARNING_RATE)
+        batch = next(batches(x, y, torch.rand(len(x)) < 0.5))
+        step = partial(fast94.step, *batch, LEARNING_RATE)
     else:
         images = settings["batch_size"]
         step = partial(AdamTraining(settings).step, x[:images], y[:images])
-    for _ in sys.stdin:
+    for line in sys.stdin:
         started = time.monotonic()
-        step()
-        print(time.monotonic() - started, flush=True)
+        for _ in range(int(line)):
+            step()
+        print((time.monotonic() - started) / int(line), flush=True)
 
 
 if __name__ == "__main__":

@@ -120,7 +120,8 @@ def train(
     started, trained = time.monotonic(), model
     if model_params.flip == "none" and not model_params.translate and processes == 1:
         folder = paths.CHECKPOINTS / name / f"features-{identity[:16]}"
-        trained, selections = precompute(model, selections, folder)
+        with fused_layers(model) if model_params.fused_kernels else nullcontext():
+            trained, selections = precompute(model, selections, folder)
     seconds_before = time.monotonic() - started
     training, validation = (
         BatchLoader(images, classes, model_params.batch_size, process, processes)

@@ -40,8 +40,31 @@ def new_model() -> keras.Model:
     return model
 
 
-def train_one_step(file: Path, kernels: Kernels) -> tuple[float, list[np.ndarray], int]:
-    """The loss, the step of each weight and the number of fused normalizations."""
+def new_frozen_model() -> keras.Model:
+    """A network of convolutions with frozen normalization, of which the first two can be folded."""
+    images = keras.Input((8, 8, 3))
+    x = layers.Conv2D(5, 3, strides=2, padding="same")(images)
+    x = layers.BatchNormalization(trainable=False)(x)
+    x = layers.Conv2D(6, 2, use_bias=False)(layers.Activation("relu")(x))
+    x = layers.BatchNormalization(scale=False, center=False, trainable=False)(x)
+    x = layers.Conv2D(6, 1, activation="relu")(x)
+    x = layers.BatchNormalization(trainable=False)(x)
+    x = layers.Conv2D(6, 1)(x)
+    x = layers.Add()([x, layers.BatchNormalization(trainable=False)(x)])
+    x = layers.Conv2D(4, 1)(x)
+    inner = keras.Model(images, [x, layers.BatchNormalization(trainable=False)(x)])
+    x = layers.Flatten()(layers.Concatenate()(inner(images)))
+    model = keras.Model(images, layers.Dense(4, "softmax", dtype="float32")(x))
+    for variable in model.variables:  # else gamma is 1, and beta and the averages are 0 or 1
+        variable.assign(variable + keras.random.uniform(variable.shape, 0, 0.3))
+    model.compile(keras.optimizers.SGD(1.0), "categorical_crossentropy")
+    return model
+
+
+def train_one_step(
+    file: Path, new_model: Callable[[], keras.Model], kernels: Kernels
+) -> tuple[float, list[np.ndarray], list[str]]:
+    """The loss, the step of each weight and the types of the layers."""
     keras.utils.set_random_seed(0)
     model = new_model()
     before, names = model.get_weights(), [variable.path for variable in model.variables]
@@ -54,21 +77,37 @@ def train_one_step(file: Path, kernels: Kernels) -> tuple[float, list[np.ndarray
     saved = keras.models.load_model(file)
     assert np.array_equal(saved.predict(X, verbose=0), model.predict(X, verbose=0))
     steps = [after - start for after, start in zip(model.get_weights(), before, strict=True)]
-    return loss, steps, training.count("FusedBatchNormalization")
+    return loss, steps, training
 
 
 @pytest.mark.parametrize(("policy", "error"), [("float32", 1e-5), ("mixed_bfloat16", 0.03)])
+@pytest.mark.parametrize(
+    ("new_model", "fused", "folded"),
+    # Normalizations, and convolutions that are folded while theirs is frozen.
+    [(new_model, 4, 1), (new_frozen_model, 5, 2)],
+)
 def test_fused_kernels_train_like_keras_layers_and_leave_none_behind(
-    tmp_path: Path, policy: str, error: float
+    tmp_path: Path,
+    policy: str,
+    error: float,
+    new_model: Callable[[], keras.Model],
+    fused: int,
+    folded: int,
 ) -> None:
     keras.config.set_dtype_policy(policy)
     try:
-        loss, steps, none = train_one_step(tmp_path / "plain.keras", lambda model: nullcontext())
-        fused_loss, fused_steps, fused = train_one_step(tmp_path / "fused.keras", fused_layers)
+        loss, steps, plain = train_one_step(
+            tmp_path / "plain.keras", new_model, lambda model: nullcontext()
+        )
+        fused_loss, fused_steps, types = train_one_step(
+            tmp_path / "fused.keras", new_model, fused_layers
+        )
     finally:
         keras.config.set_dtype_policy("float32")
-    assert (none, fused) == (0, 4)  # three of images, one of them frozen, and one of vectors
-    assert all(step.any() for step in steps[:6])
+    assert not {"FusedBatchNormalization", "FoldedConvolution"} & {*plain}
+    assert types.count("FusedBatchNormalization") == fused
+    assert types.count("FoldedConvolution") == folded
+    assert sum(step.any() for step in steps) >= 6
     size = max(float(abs(step).max()) for step in steps)
     off = max(float(abs(a - b).max()) for a, b in zip(steps, fused_steps, strict=True))
     assert fused_loss == pytest.approx(loss, abs=error)
