@@ -26,7 +26,7 @@ def test_bench_memory_measures_ten_times_as_many_images_too(clone: Repository) -
 
 
 def test_bench_steps_times_steps_of_processes_that_take_turns(clone: Repository) -> None:
-    command = [*BENCH, "steps", "--models", "simple_cnn", "--steps", "3"]
+    command = [*BENCH, "steps", "--models", "simple_cnn", "--turns", "3"]
     rows = [line.split(" | ") for line in clone.check(*command).splitlines()[-2:]]
     assert [row[3] for row in rows] == ["keras", "fused"]
     assert rows[0][5] == "1.00 (1.00, 1.00)"

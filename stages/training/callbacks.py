@@ -46,7 +46,9 @@ class FrozenBatchNormalization(keras.callbacks.Callback):
         if epoch < self.epochs:
             self.set_trainable(False)
         elif 0 < epoch == self.epochs:
-            self.model.make_train_function(force=True)  # the one so far does not train them
+            # Those so far do not train the layers, and have them folded into convolutions.
+            self.model.make_train_function(force=True)
+            self.model.make_test_function(force=True)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.set_trainable(self.unfreezes)
