@@ -18,8 +18,10 @@
   rate to that of a matrix product.
 - `steps` times steps with Keras' own layers and optimizer, with fused kernels, and on request
   also with huge pages or jemalloc. The processes take turns after every step.
-- `pytorch` does so with steps here and in PyTorch, of all models that are not frozen. PYTHON is an
-  interpreter with PyTorch and NumPy; this environment has no PyTorch.
+- `pytorch` does so with steps here and in PyTorch. PYTHON is an interpreter with PyTorch and NumPy;
+  this environment has no PyTorch.
+
+The step of a frozen network computes the features of a batch.
 """
 
 import argparse
@@ -33,6 +35,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +50,6 @@ CLASSES = 10
 STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
 PRECISIONS = ["float32", "mixed_bfloat16"]
 SLOW_IMPORTS = ["jax", "keras", "matplotlib", "numpy", "pydantic", "scipy", "tensorflow"]
-# The steps of a frozen network are those of a dense layer.
-PYTORCH_MODELS = [name for name, entry in PARAMS["models"].items() if not entry.get("frozen")]
 NOTEBOOK = ["-m", "benchmarks.bench", "notebook"]
 STAGE = ["-m", "stages.train"]
 TIME_STEPS = [sys.executable, "-m", "benchmarks.bench", "time-steps"]
@@ -280,8 +281,11 @@ def bench_operations(models: list[str]) -> None:
     for name in models:
         model_params = settings.model(name)
         per_image = count_operations(name)
-        images, _ = select(*splits, model_params, settings.seed)
-        total = per_image * images.count * fit_to(model_params, images.count).epochs
+        training, validation = select(*splits, model_params, settings.seed)
+        passes = training.count * fit_to(model_params, training.count).epochs
+        if model_params.build_arguments.get("frozen"):  # features are computed once
+            passes = training.count + validation.count
+        total = per_image * passes
         recorded = json.loads((paths.PROVENANCE / f"{name}.json").read_text())
         seconds = sum(recorded["epoch_seconds"])
         rate, matrix_rate = total / seconds, matrix_rates[model_params.precision]
@@ -298,7 +302,7 @@ def time_steps(name: str, precision: str, kernels: str) -> None:
     from stages.common import params, paths
     from stages.dataset.batch_loader import BatchLoader
     from stages.dataset.splits import Split
-    from stages.training import callbacks, network, optimizer
+    from stages.training import callbacks, features, network, optimizer
     from stages.training.fused_kernels import fused_layers
     from stages.training.memory_allocator import keep_freed_memory
 
@@ -313,11 +317,14 @@ def time_steps(name: str, precision: str, kernels: str) -> None:
     )
     optimizer.compile_for_training(model, model_params, steps=1000)
     x, y = BatchLoader(training, CLASSES, model_params.batch_size)[0]
+    step = partial(model.train_on_batch, x, y)
+    if divided := features.divide(model):
+        step = partial(divided[0].predict_on_batch, x)
     with fused_layers(model) if fused else nullcontext():
         for line in sys.stdin:
             started = time.monotonic()
             for _ in range(int(line)):
-                model.train_on_batch(x, y)
+                step()
             print((time.monotonic() - started) / int(line), flush=True)
 
 
@@ -437,7 +444,7 @@ def main() -> None:
     operations.add_argument("--models", nargs="+", default=list(PARAMS["models"]))
     pytorch = commands.add_parser("pytorch")
     pytorch.add_argument("python")
-    pytorch.add_argument("--models", nargs="+", default=PYTORCH_MODELS, choices=PYTORCH_MODELS)
+    pytorch.add_argument("--models", nargs="+", default=list(PARAMS["models"]))
     pytorch.add_argument("--turns", type=int, default=20)
     timed = commands.add_parser("steps")
     timed.add_argument("--models", nargs="+", default=list(PARAMS["models"]))

@@ -4,7 +4,8 @@ The same networks, recipes, images and precision, written as one would write the
 bfloat16 by autocast, channels last, Adam as one kernel, augmentation on whole batches.
 
 - `PYTHON benchmarks/pytorch_networks.py SETTINGS` trains for each line of standard input so many
-  batches and prints the seconds of a step. SETTINGS are a model's parameters as JSON.
+  batches, or computes their features if the network is frozen, and prints the seconds of a step.
+  SETTINGS are a model's parameters as JSON.
 - `PYTHON benchmarks/pytorch_networks.py EPOCHS` trains fast94 on data/train/ and validates on
   data/validation/ after each epoch; prints the epochs' seconds and validation accuracies as JSON.
 """
@@ -29,7 +30,7 @@ CLASSES = 10
 MEANS = (123.68, 116.779, 103.939)  # of ImageNet, as in stages/architectures/resnet50_imagenet.py
 
 
-def cnn(*widths: int, dropout: float) -> nn.Module:
+def cnn(*widths: int, dropout: float) -> nn.Sequential:
     """simple_cnn or complex_cnn, on images of 32 by 32 pixels."""
     layers: list[nn.Module] = []
     side = 32
@@ -78,7 +79,7 @@ class Enlarge(nn.Module):
         return 255 * functional.interpolate(x, self.side, mode="bilinear") - self.means
 
 
-def resnet50(enlarge_to: int | None, dropout: float) -> nn.Module:
+def resnet50(enlarge_to: int | None, dropout: float) -> nn.Sequential:
     layers = [Enlarge(enlarge_to)] if enlarge_to else []
     layers += [convolution(3, 64, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, padding=1)]
     channels = 64
@@ -210,7 +211,7 @@ def check_size(network: nn.Module, parameters: int) -> None:
     assert sum(numbers) - sum(x.numel() for x in constant) == parameters
 
 
-def build(settings: dict[str, Any]) -> nn.Module:
+def build(settings: dict[str, Any]) -> nn.Sequential:
     """The network of an entry in params.yaml, with as many parameters as README.md says."""
     dropout = settings.get("dropout", 0.0)
     match settings["architecture"]:
@@ -272,6 +273,9 @@ def time_steps(settings: dict[str, Any]) -> None:
         check_size(fast94.network, 1_973_920)
         batch = next(batches(x, y, torch.rand(len(x)) < 0.5))
         step = partial(fast94.step, *batch, LEARNING_RATE)
+    elif settings.get("frozen"):
+        network = build(settings)[:-2].eval()  # without dropout and the dense layer
+        step = torch.no_grad()(partial(network, x[: settings["batch_size"]]))
     else:
         images = settings["batch_size"]
         step = partial(AdamTraining(settings).step, x[:images], y[:images])
