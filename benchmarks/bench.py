@@ -237,22 +237,26 @@ def matrix_product_rate(precision: str, size: int = 4096, runs: int = 5) -> floa
 def count_operations(name: str) -> float:
     """Floating-point operations per image of one training step, forward and backward.
 
-    TensorFlow's profiler counts those of convolutions and matrix products in the step's graph.
+    TensorFlow's profiler counts those of convolutions and matrix products in the step's graph. Of a
+    frozen network they are those of an image's features.
     """
     import tensorflow as tf
 
     from stages.common import params, paths
     from stages.dataset.splits import Split
-    from stages.training import network, optimizer
+    from stages.training import features, network, optimizer
 
     settings = params.load()
     batch_size = settings.model(name).batch_size
     training = Split(paths.TRAIN)
     model = network.build(name, settings, training, CLASSES)
     optimizer.compile_for_training(model, settings.model(name), steps=1)
+    divided = features.divide(model)
 
     @tf.function  # type: ignore[untyped-decorator]
     def step(x: tf.Tensor, y: tf.Tensor) -> list[tf.Tensor]:
+        if divided:
+            return [divided[0](x, training=False)]
         with tf.GradientTape() as tape:
             loss = model.compute_loss(x, y, model(x, training=True))
         gradients: list[tf.Tensor] = tape.gradient(loss, model.trainable_weights)
