@@ -17,7 +17,7 @@
 - `operations` counts the floating-point operations of each recorded training run and compares their
   rate to that of a matrix product.
 - `steps` times steps with Keras' own layers and optimizer, with fused kernels, and on request
-  also with huge pages or jemalloc. The processes take turns after every step.
+  also with huge pages or jemalloc. The processes take turns of a second, at least one step.
 - `pytorch` does so with steps here and in PyTorch. PYTHON is an interpreter with PyTorch and NumPy;
   this environment has no PyTorch.
 

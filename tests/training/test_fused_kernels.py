@@ -82,9 +82,9 @@ def train_one_step(
 
 @pytest.mark.parametrize(("policy", "error"), [("float32", 1e-5), ("mixed_bfloat16", 0.03)])
 @pytest.mark.parametrize(
-    ("new_model", "fused", "folded"),
-    # Normalizations, and convolutions that are folded while theirs is frozen.
-    [(new_model, 4, 1), (new_frozen_model, 5, 2)],
+    ("new_model", "fused", "folded", "trained"),
+    # Normalizations, convolutions that are folded while theirs is frozen, and the first weights.
+    [(new_model, 4, 1, 6), (new_frozen_model, 5, 2, 2)],
 )
 def test_fused_kernels_train_like_keras_layers_and_leave_none_behind(
     tmp_path: Path,
@@ -93,6 +93,7 @@ def test_fused_kernels_train_like_keras_layers_and_leave_none_behind(
     new_model: Callable[[], keras.Model],
     fused: int,
     folded: int,
+    trained: int,
 ) -> None:
     keras.config.set_dtype_policy(policy)
     try:
@@ -107,6 +108,7 @@ def test_fused_kernels_train_like_keras_layers_and_leave_none_behind(
     assert not {"FusedBatchNormalization", "FoldedConvolution"} & {*plain}
     assert types.count("FusedBatchNormalization") == fused
     assert types.count("FoldedConvolution") == folded
+    assert all(step.any() for step in steps[:trained])
     assert sum(step.any() for step in steps) >= 6
     size = max(float(abs(step).max()) for step in steps)
     off = max(float(abs(a - b).max()) for a, b in zip(steps, fused_steps, strict=True))
